@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         distributions,
         emulator,
         errors,
+        fft,
         interop,
         linalg,
         metrics,
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from gpunet.ops.arrange import *
     from gpunet.ops.bessel import i0
     from gpunet.ops.compare import *
+    from gpunet.ops.complex_numbers import *
     from gpunet.ops.conv_transpose import *
     from gpunet.ops.convolution import *
     from gpunet.ops.creation import *
@@ -116,6 +118,7 @@ if TYPE_CHECKING:
     from gpunet.ops.softmax import *
     from gpunet.ops.special_functions import digamma, lgamma, mvlgamma, polygamma
     from gpunet.ops.spectral import *
+    from gpunet.ops.spectrogram import *
     from gpunet.ops.statistics import *
     from gpunet.ops.storage import *
     from gpunet.ops.strided import *
@@ -143,6 +146,7 @@ _REEXPORTED = (
     "ops.pair_distances", "ops.running", "train.checkpoint", "train.fit", "train.trainer", "ops.lu", "ops.storage", "ops.bessel",
     "ops.entropy",
     "ops.error_functions", "ops.incomplete_gamma", "ops.matrix_exp", "ops.parts", "ops.strided", "ops.window_functions",
+    "ops.complex_numbers", "ops.spectrogram",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional or special.
 _SELECTED_NAMES = {
@@ -160,7 +164,7 @@ _SELECTED_NAMES = {
     "ops.special_functions": ("digamma", "lgamma", "mvlgamma", "polygamma"),
 }  # fmt: skip
 #: Submodules that are imported on first access, also by ``from gpunet import *``.
-_STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim", "special")
+_STAR_SUBMODULES = ("cuda", "fft", "linalg", "nn", "ops", "optim", "special")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
     "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors",

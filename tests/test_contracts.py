@@ -40,7 +40,7 @@ LAYERS = (
     "data distributions",
     "metrics models vision",
     "train",
-    "_C accelerator amp backends cuda linalg mps multiprocessing random special utils",  # re-export names, as "" does
+    "_C accelerator amp backends cuda fft linalg mps multiprocessing random special utils",  # re-export names, as "" does
     "",
     "interop",
     "tools version",

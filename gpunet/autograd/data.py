@@ -51,8 +51,8 @@ def unsupported(dtype: numpy.dtype[Any], function: str) -> DtypeError:
     """Return the error of data of a dtype that a tensor cannot have."""
     prefix = f"{function}: " if function else ""
     return DtypeError(
-        f"{prefix}data of dtype {dtypes.describe(dtype)}; expected real numbers: bool, integers of 8 to 64 bits, float16, "
-        "bfloat16, float32 or float64"
+        f"{prefix}data of dtype {dtypes.describe(dtype)}; expected numbers: bool, integers of 8 to 64 bits, float16, bfloat16, "
+        "float32, float64, complex64 or complex128"
     )
 
 
@@ -60,14 +60,15 @@ def array_of_data(data: Any, dtype: numpy.dtype[Any] | None, function: str) -> n
     """Return numbers, or nested sequences of numbers, arrays and tensors, as a new NumPy array.
 
     Args:
-        dtype: None promotes the dtypes of the items: Python floats have the default dtype, integers int64.
+        dtype: None promotes the dtypes of the items: Python floats have the default dtype, complex numbers the complex dtype of
+            such parts, integers int64.
         function: the function that the user called, for messages.
 
     Raises:
         ShapeError: nested sequences have different lengths.
         DtypeError: an item is no number, or too large for the dtype.
     """
-    if not isinstance(data, (bool, int, float, list, tuple, range, numpy.generic)):
+    if not isinstance(data, (bool, int, float, complex, list, tuple, range, numpy.generic)):
         raise DtypeError(f"{function}: {data!r} has type {type(data).__name__}; expected numbers, or nested lists of them")
     types = _leaf_types(data)
     if any(issubclass(kind, ArrayHolder) for kind in types):
@@ -77,9 +78,11 @@ def array_of_data(data: Any, dtype: numpy.dtype[Any] | None, function: str) -> n
     except ValueError as error:
         raise ShapeError(f"{function}: the nested lists have different lengths: {error}") from None
     if not array.size:
-        return array.astype(mode.get_default_dtype() if dtype is None else dtype)
+        return numpy.empty(array.shape, mode.get_default_dtype() if dtype is None else dtype)
     if not dtypes.is_numeric(array.dtype):
         raise unsupported(array.dtype, function)
+    if dtype is not None and dtypes.is_complex(array.dtype) and not dtypes.is_complex(dtype):
+        raise DtypeError(f"{function}: complex numbers for a tensor of {dtype}; expected dtype=gpunet.complex64, or x.real")
     if types <= {bool, int, float}:
         if dtypes.is_integer(array.dtype) and array.dtype != dtypes.int64:
             raise DtypeError(f"{function}: {array.max()} is too large for an integer of 64 bits")
@@ -109,9 +112,17 @@ def _leaf_dtypes(data: Any) -> set[numpy.dtype[Any]]:
         return set().union(*map(_leaf_dtypes, data))
     if isinstance(data, (numpy.generic, ndarray)):
         return {data.dtype}
-    if isinstance(data, bool):
-        return {dtypes.bool}
-    return {mode.get_default_dtype() if isinstance(data, float) else dtypes.int64}
+    return {number_dtype(data)}
+
+
+def number_dtype(number: Any) -> numpy.dtype[Any]:
+    """The dtype of the tensor that a Python or NumPy number becomes."""
+    if isinstance(number, (bool, numpy.bool_)):
+        return dtypes.bool
+    if isinstance(number, (int, numpy.integer)):
+        return dtypes.int64
+    default = mode.get_default_dtype()
+    return dtypes.to_complex(default) if isinstance(number, (complex, numpy.complexfloating)) else default
 
 
 def _without_tensors(data: Any) -> Any:
@@ -132,7 +143,7 @@ def convert_number(
         rounds_to_inf: a number above the largest of a floating dtype becomes infinite, as in arithmetic, instead of an error.
 
     Returns:
-        A bool, an int or a float, of the category of ``dtype``.
+        A bool, an int, a float or a complex number, of the category of ``dtype``.
 
     Raises:
         DtypeError: it is no number, or the dtype cannot hold it.
@@ -142,7 +153,10 @@ def convert_number(
         value = value.item()
     what = f"{function}: {name}={value!r}" if name else f"{function}: {value!r}"
     if not isinstance(value, (bool, int, float)):
-        raise DtypeError(f"{what} has type {type(value).__name__}; expected a number")
+        if isinstance(value, complex) and dtypes.is_complex(dtype):
+            return value
+        expected = f"a real number for a tensor of {dtype}" if isinstance(value, complex) else "a number"
+        raise DtypeError(f"{what} has type {type(value).__name__}; expected {expected}")
     if dtypes.is_boolean(dtype):
         return bool(value)
     smallest, largest = dtypes.limits(dtype)

@@ -12,6 +12,7 @@ from gpunet.autograd.graph import ADD, COPY, FILL, Gradient, Node, edge_to, igno
 from gpunet.autograd.tensor import PostAccumulateHook, Tensor, bump_version, make_tensor, method, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import is_complex
 from gpunet.errors import ArgumentError, DtypeError, GradientError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.tape import active
@@ -42,7 +43,8 @@ def _backward(
         inputs: the leaves to compute gradients for; all leaves if None.
 
     Raises:
-        GradientError: the tensor has no graph, its graph was released, or ``gradient`` is missing for a non-scalar.
+        GradientError: the tensor has no graph, its graph was released, or ``gradient`` is missing for a non-scalar, or for a
+            complex number.
         InPlaceError: a saved tensor was changed in place; the message names the op that needs it.
     """
     _backward_of([self], [gradient], inputs, retain_graph, create_graph)
@@ -182,11 +184,18 @@ def _seed(output: Tensor, gradient: Any) -> Gradient:
                 f"backward on a tensor of shape {output.shape} needs gradient= of that shape; only the gradient of a "
                 "scalar (a loss after .mean() or .sum()) defaults to 1"
             )
+        if is_complex(output.array.dtype):
+            raise GradientError(
+                f"backward on a tensor of {output.dtype} needs gradient=: only that of a real loss defaults to 1; take .abs() or "
+                ".real first"
+            )
         return Gradient(None, like=output.array)
     gradient = wrap(gradient, "backward")
     if gradient.shape != output.shape:
         raise ShapeError(f"backward: gradient has shape {gradient.shape}; expected {output.shape}")
     operands("backward", [output, gradient])
+    if is_complex(gradient.dtype) != is_complex(output.dtype):
+        raise DtypeError(f"backward: gradient has dtype {gradient.dtype}, the tensor {output.dtype}; expected both real or complex")
     if gradient.dtype != output.dtype:
         cast = empty(output.shape, output.dtype, output.array)
         COPY(cast, gradient.array)

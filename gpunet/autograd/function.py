@@ -13,7 +13,7 @@ from gpunet.autograd.op import Op, match
 from gpunet.autograd.saved import pack, unpack
 from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_floating
+from gpunet.backend.dtypes import is_inexact
 from gpunet.errors import ArgumentError, DtypeError, GradientError, InPlaceError, ShapeError
 from gpunet.launch.memory import empty
 
@@ -187,7 +187,7 @@ def _connect(ctx: FunctionContext, edges: list[Any], outputs: list[Any], is_own:
         if tensor._view_version is not None:
             raise InPlaceError(f"{name} changes a view in place (mark_dirty), and a gradient is required; pass a .clone() of it")
     has_gradient = [
-        isinstance(y, Tensor) and is_floating(y.array.dtype) and not _is_one_of(y, ctx._non_differentiable) for y in outputs
+        isinstance(y, Tensor) and is_inexact(y.array.dtype) and not _is_one_of(y, ctx._non_differentiable) for y in outputs
     ]
     if not any(has_gradient):
         return
@@ -316,7 +316,7 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
         specs = [(g.array.shape, g.array.dtype) if isinstance(g, Tensor) else ((), None) for g in items]
         node = Node(_DifferentiatedOnce(ctx._function.__name__), edges, (), (), specs, {})
         for index, g in enumerate(items):
-            if isinstance(g, Tensor) and is_floating(g.array.dtype):
+            if isinstance(g, Tensor) and is_inexact(g.array.dtype):
                 g._node, g._index, g._requires_grad = node, index, True
         return tuple(items)
 

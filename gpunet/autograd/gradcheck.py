@@ -11,6 +11,7 @@ from gpunet.autograd.engine import grad
 from gpunet.autograd.mode import enable_grad, no_grad
 from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices
+from gpunet.backend.dtypes import is_complex, is_inexact, to_real
 from gpunet.errors import ArgumentError, MismatchError
 
 #: Step of the finite differences, absolute and relative tolerance, by the bits of the dtype.
@@ -30,7 +31,7 @@ def gradcheck(
     """Compare the gradients of ``func`` with central differences, like ``torch.autograd.gradcheck``.
 
     The function that is differentiated is a randomly weighted sum of all floating outputs, so the check costs two calls
-    per input element instead of two per pair of input and output elements.
+    per input element instead of two per pair of input and output elements.  Of complex numbers both parts are.
 
     Args:
         func: called with ``inputs``; returns a Tensor or a tuple of Tensors.
@@ -58,7 +59,7 @@ def gradcheck(
         raise ArgumentError(
             f"gradcheck: none of the {len(outputs)} floating outputs depends on an input that requires grad"
         )
-    weights = [generator.uniform(0.5, 1.5, y.shape) * generator.choice([-1.0, 1.0], y.shape) for y in outputs]
+    weights = [_weights(generator, y) for y in outputs]
     pairs = [(y, _like(w, y)) for y, w in zip(outputs, weights) if y.requires_grad]
     gradients = grad([y for y, _ in pairs], [given[i] for i in positions], [w for _, w in pairs], allow_unused=True)
 
@@ -67,19 +68,20 @@ def gradcheck(
         arguments = [*given[:position], _like(values, given[position]), *given[position + 1 :]]
         with no_grad():
             results = _floating(func(*arguments))
-        return float(sum((w * _host(y)).sum() for w, y in zip(weights, results)))
+        return float(sum((w.conj() * _host(y)).real.sum() for w, y in zip(weights, results)))
 
     for position, gradient in zip(positions, gradients):
         x = _host(given[position])
-        step, absolute, relative = _DEFAULTS[32 if given[position].dtype.itemsize < 8 else 64]
+        step, absolute, relative = _DEFAULTS[32 if to_real(given[position].dtype).itemsize < 8 else 64]
         step = eps or step
-        numeric = numpy.zeros(x.shape)
+        numeric = numpy.zeros_like(x)
         for index in numpy.ndindex(x.shape):
-            above, below = x.copy(), x.copy()
-            above[index] += step
-            below[index] -= step
-            numeric[index] = (weighted_sum(position, above) - weighted_sum(position, below)) / (2 * step)
-        analytic = numpy.zeros(x.shape) if gradient is None else _host(gradient)
+            for unit in (1.0, 1j) if numpy.iscomplexobj(x) else (1.0,):
+                above, below = x.copy(), x.copy()
+                above[index] += step * unit
+                below[index] -= step * unit
+                numeric[index] += unit * (weighted_sum(position, above) - weighted_sum(position, below)) / (2 * step)
+        analytic = numpy.zeros_like(x) if gradient is None else _host(gradient)
         allowed = (absolute if atol is None else atol) + (relative if rtol is None else rtol) * numpy.abs(numeric)
         excess = numpy.where(numpy.isnan(analytic - numeric), numpy.inf, numpy.abs(analytic - numeric) - allowed)
         if excess.size and excess.max() > 0:
@@ -119,7 +121,7 @@ def gradgradcheck(
         raise ArgumentError("gradgradcheck: none of the inputs requires grad; create an input with requires_grad=True")
     if grad_outputs is None:
         generator = numpy.random.default_rng(seed)
-        upstream = [_like(generator.normal(size=y.shape), y).requires_grad_() for y in _floating(func(*given)) if y.requires_grad]
+        upstream = [_like(_weights(generator, y), y).requires_grad_() for y in _floating(func(*given)) if y.requires_grad]
     else:
         upstream = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
 
@@ -138,14 +140,20 @@ def gradgradcheck(
 
 
 def _floating(result: Any) -> list[Tensor]:
-    """Return the floating Tensors among the results of a function."""
+    """Return the floating and complex Tensors among the results of a function."""
     outputs = result if isinstance(result, (tuple, list)) else [result]
-    return [y for y in outputs if isinstance(y, Tensor) and y.is_floating_point()]
+    return [y for y in outputs if isinstance(y, Tensor) and is_inexact(y.dtype)]
+
+
+def _weights(generator: numpy.random.Generator, y: Tensor) -> numpy.ndarray:
+    """Random numbers for the elements of y, none near 0; complex ones for those of complex elements."""
+    real, imag = (generator.uniform(0.5, 1.5, y.shape) * generator.choice([-1.0, 1.0], y.shape) for _ in range(2))
+    return real + 1j * imag if is_complex(y.dtype) else real
 
 
 def _host(x: Tensor) -> numpy.ndarray:
-    """Copy a tensor into a float64 NumPy array."""
-    return numpy.array(devices.move(x.array, devices.CPU), numpy.float64)
+    """Copy a tensor into a float64 or complex128 NumPy array."""
+    return numpy.array(devices.move(x.array, devices.CPU), numpy.complex128 if is_complex(x.dtype) else numpy.float64)
 
 
 def _like(values: numpy.ndarray, x: Tensor) -> Tensor:

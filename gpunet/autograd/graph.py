@@ -14,7 +14,7 @@ from gpunet.autograd import mode
 from gpunet.autograd.data import plain_array
 from gpunet.autograd.saved import Packed, pack, save_on_cpu, saved_tensors_hooks, unpack
 from gpunet.autograd.tensor import Tensor, make_tensor
-from gpunet.backend import devices
+from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array
 from gpunet.errors import DeviceError, InPlaceError
 from gpunet.launch.memory import empty
@@ -250,10 +250,15 @@ def operands(name: str, args: Sequence[Any]) -> Sequence[Any]:
     first_kind: Any = None
     for position, value in enumerate(args):
         if not isinstance(value, Tensor):
-            if value is None or not devices.is_array(value):
+            kind = type(value)
+            if kind is float or kind is int or value is None:
+                continue
+            if not devices.is_array(value):
                 if isinstance(value, numpy.generic):  # a NumPy scalar would promote the dtype of the result
                     args = [*args]
-                    args[position] = value.item()
+                    args[position] = value = value.item()
+                if isinstance(value, complex):
+                    dtypes.note_complex()
                 continue
             args = [*args]
             args[position] = value = make_tensor(plain_array(value, name))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from numpy import ndarray
 
 from gpunet.autograd import mode
+from gpunet.autograd.complex_numbers import conjugated, refuse_complex
 from gpunet.autograd.engine import run
 from gpunet.autograd.graph import (
     Gradient,
@@ -27,7 +28,7 @@ from gpunet.autograd.saved import packing
 from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_floating
+from gpunet.backend.dtypes import complex_in_use, discards_imaginary, is_complex, is_inexact
 from gpunet.errors import ArgumentError, GradientError
 from gpunet.launch.contract import has_rows
 
@@ -39,12 +40,14 @@ class Op:
         name: the key of the op in :data:`OPS`.
         public_name: the function that a user calls, for messages.
         name_from: returns the public name for the options of a call, if it depends on them.
+        takes_complex: whether it takes complex tensors; all others are refused (see :func:`primitive`).
         kind: "primitive", "fused", or "custom" (defined by a user, see ``ops/custom.py``; not in OPS).
         call: the op as a function on Tensors.
         composed: a fused op written in primitives.
     """
 
     kind = ""
+    takes_complex = False
     composed: Callable[..., Any] | None = None
 
     def __init__(self, function: Callable[..., Any], name: str = "") -> None:
@@ -108,9 +111,9 @@ class Primitive(Op):
 
     kind = "primitive"
 
-    def __init__(self, function: Callable[..., Any], name: str, is_view: bool, takes_scale: bool) -> None:
+    def __init__(self, function: Callable[..., Any], name: str, is_view: bool, takes_scale: bool, takes_complex: bool) -> None:
         super().__init__(function, name)
-        self.is_view, self.takes_scale = is_view, takes_scale
+        self.is_view, self.takes_scale, self.takes_complex = is_view, takes_scale, takes_complex
         self.rules: list[Derivative | None] = []  # by position
         self.variadic_rule: Derivative | None = None  # of each input among *args
         self.positions: dict[str, int] = {}
@@ -186,7 +189,7 @@ class Primitive(Op):
                     if isinstance(tensor, Tensor):
                         versions.append((tensor._version, tensor._version[0], None))
         array = result.array
-        if needs_gradient and is_floating(array.dtype):
+        if needs_gradient and is_inexact(array.dtype):
             result._node = node = Node(self, edges, saved, versions, [(array.shape, array.dtype)], options)
             if packing:
                 node.pack()
@@ -204,6 +207,8 @@ class Primitive(Op):
             out = make_tensor(saved["out"].array)
             out._version, out._node, out._requires_grad = saved["out"]._version, node, True
             saved = saved | {"out": out}
+        if complex_in_use and is_complex(node.outputs[0][1]):
+            saved = {name: conjugated(value) for name, value in saved.items()}
         gradients: list[Gradient | Array | None] = []
         for position, (rule, edge) in enumerate(zip(self.rules_of(len(node.edges)), node.edges)):
             if edge is None or rule is None:
@@ -227,6 +232,10 @@ def match(gradient: Tensor, edge: Any) -> Tensor:
     shape, dtype = spec_at(edge)
     if gradient.array.shape != shape:
         gradient = OPS["sum_to"].call(gradient, shape=shape)
+    if gradient.array.dtype == dtype:
+        return gradient
+    if discards_imaginary(gradient.array.dtype, dtype):  # a real input beside a complex one
+        gradient = OPS["_real"].call(gradient)
     return gradient if gradient.array.dtype == dtype else OPS["cast"].call(gradient, dtype=dtype)
 
 
@@ -238,6 +247,7 @@ def primitive(
     methods: str = "",
     view: bool = False,
     takes_scale: bool = False,
+    takes_complex: bool = False,
 ) -> Any:
     """Decorator: make an op from ``function(*tensors, **options) -> array``.
 
@@ -261,18 +271,23 @@ def primitive(
         methods: names under which the op becomes a method of Tensor, separated by spaces.
         view: the result may share memory with the first input.
         takes_scale: the rules only rearrange the elements of the gradient, whose pending scale travels on.
+        takes_complex: the inputs may be complex.  If the result is, the rules receive the conjugates of what is saved, so that
+            those for real numbers hold (see :mod:`gpunet.autograd.complex_numbers`).
     """
     if function is None:
         return functools.partial(
-            primitive, name=name, name_from=name_from, methods=methods, view=view, takes_scale=takes_scale
-        )
-    body, op = function, Primitive(function, name, view, takes_scale)
+            primitive, name=name, name_from=name_from, methods=methods, view=view, takes_scale=takes_scale,
+            takes_complex=takes_complex,
+        )  # fmt: skip
+    body, op = function, Primitive(function, name, view, takes_scale, takes_complex)
     op.name_from = name_from
 
     @functools.wraps(function)
     @ignore_fp_errors
     def call(*args: Any, **options: Any) -> Tensor:
         inputs = operands(op.public_name, args)
+        if complex_in_use and not takes_complex:
+            refuse_complex(op.public_name, inputs)
         array = body(*inputs, **options)
         result = make_tensor(array)
         if view:
@@ -430,6 +445,8 @@ def fused(
         @ignore_fp_errors
         def call(*args: Any, **options: Any) -> Any:
             inputs = operands(op.public_name, args)
+            if complex_in_use:
+                refuse_complex(op.public_name, inputs)
             recording, keeps_inputs = mode.current.enabled, op.composed_backward is None
             arrays: list[Any] = []
             edges: list[Any] = []
@@ -463,7 +480,7 @@ def fused(
                     array = tensor.array
                     outputs.append((array.shape, array.dtype))
                     versions.append((tensor._version, 0, id_of_owner(array)))
-                    if len(tensors) == 1 or is_floating(array.dtype):  # integers beside the result have no gradient
+                    if len(tensors) == 1 or is_inexact(array.dtype):  # integers beside the result have no gradient
                         tensor._node, tensor._index, tensor._requires_grad = node, index, True
                 if packing:
                     node.pack()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.backend.dtypes import is_complex
 from gpunet.errors import ArgumentError
 
 __all__ = ["set_printoptions"]
@@ -84,6 +85,18 @@ class _Numbers:
         return self._text(value).rjust(self.width)
 
 
+class _ComplexNumbers:
+    """The format of complex numbers: that of their real and that of their imaginary parts."""
+
+    def __init__(self, shown: numpy.ndarray, options: Options) -> None:
+        self.real, self.imag = (_Numbers(part, options, True) for part in (shown.real, shown.imag))
+        self.width = self.real.width + self.imag.width + 1
+
+    def __call__(self, value: complex) -> str:
+        imag = self.imag(value.imag).lstrip()
+        return f"{self.real(value.real)}{'' if imag.startswith('-') else '+'}{imag}j"
+
+
 def _ends(array: numpy.ndarray, edge: int) -> numpy.ndarray:
     """The elements of a large array that are printed."""
     for dim, count in enumerate(array.shape):
@@ -92,7 +105,7 @@ def _ends(array: numpy.ndarray, edge: int) -> numpy.ndarray:
     return array
 
 
-def _nested(array: numpy.ndarray, indent: int, text: _Numbers, edge: int | None, linewidth: int) -> str:
+def _nested(array: numpy.ndarray, indent: int, text: _Numbers | _ComplexNumbers, edge: int | None, linewidth: int) -> str:
     """The brackets of an array whose first line begins at column ``indent``; ``edge`` is None to print all elements."""
     if array.ndim == 0:
         return text(array.item())
@@ -123,7 +136,8 @@ def format_tensor(array: numpy.ndarray, is_floating: bool, remarks: list[str], n
     else:
         edge = options.edgeitems if array.size > options.threshold else None
         shown = array.ravel() if edge is None else _ends(array, edge).ravel()
-        body = _nested(array, indent, _Numbers(shown, options, is_floating), edge, options.linewidth)
+        numbers = _ComplexNumbers(shown, options) if is_complex(array.dtype) else _Numbers(shown, options, is_floating)
+        body = _nested(array, indent, numbers, edge, options.linewidth)
     text = f"{name}({body}"
     column = len(text) - text.rfind("\n") + 1
     for remark in remarks:

@@ -177,14 +177,14 @@ class Tensor(TensorMethods):
         """Set whether ``backward`` computes a gradient for this tensor; return the tensor.
 
         Raises:
-            DtypeError: the dtype is not floating.
+            DtypeError: the dtype is neither floating nor complex.
             GradientError: ``requires_grad`` is False and the tensor is not a leaf.
         """
         if requires_grad is not True and requires_grad is not False:
             raise DtypeError(f"requires_grad={requires_grad!r} has type {type(requires_grad).__name__}; expected True or False")
-        if requires_grad and not dtypes.is_floating(self.array.dtype):
+        if requires_grad and not dtypes.is_inexact(self.array.dtype):
             raise DtypeError(
-                f"requires_grad on a tensor of dtype {self.array.dtype}: only floating tensors can have gradients; "
+                f"requires_grad on a tensor of dtype {self.array.dtype}: only floating and complex tensors can have gradients; "
                 "convert it with .float() first"
             )
         if not requires_grad and self._node is not None:
@@ -309,10 +309,26 @@ class Tensor(TensorMethods):
         return devices.to_host(self.array).tolist()
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._real_item("float"))
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._real_item("int"))
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def _real_item(self, function: str) -> Any:
+        """:meth:`item`, of a complex number its real part.
+
+        Raises:
+            DtypeError: the imaginary part is not 0.
+        """
+        value = self.item()
+        if isinstance(value, complex):
+            if value.imag:
+                raise DtypeError(f"{function}() of a tensor of {value}: the imaginary part is not 0; use complex(x) or x.real")
+            return value.real
+        return value
 
     def __index__(self) -> int:
         if not dtypes.is_integer(self.array.dtype):
@@ -331,7 +347,7 @@ class Tensor(TensorMethods):
         return self.array.shape[0]
 
     def __contains__(self, element: Any) -> bool:
-        if not isinstance(element, (Tensor, bool, int, float, numpy.generic)):
+        if not isinstance(element, (Tensor, bool, int, float, complex, numpy.generic)):
             raise DtypeError(f"{element!r} in a tensor: it has type {type(element).__name__}; expected a number or a tensor")
         return bool((self == element).any())
 
@@ -342,7 +358,9 @@ class Tensor(TensorMethods):
         graph_break_on_read("printing a tensor")
         array, dtype = devices.to_host(self.array), self.array.dtype
         remarks = [] if self.device == devices.CPU else [f"device='{self.device}'"]
-        if dtype != mode.get_default_dtype() and (array.size == 0 or dtype not in (numpy.int64, numpy.bool_)):
+        default = mode.get_default_dtype()
+        usual = dtypes.to_complex(default) if dtypes.is_complex(dtype) else default
+        if dtype != default and (array.size == 0 or dtype not in (usual, numpy.int64, numpy.bool_)):
             remarks.append(f"dtype={dtype}")
         if self._node is not None:
             remarks.append(f"grad_fn=<{self._node.public_name}>")
@@ -377,7 +395,7 @@ class Tensor(TensorMethods):
 
 def _unpickle(kind: type[Tensor], array: ndarray, device: str, requires_grad: bool) -> Tensor:
     result = kind.__new__(kind)
-    result._initialize(devices.move(array, Device(device)), requires_grad)
+    result._initialize(devices.move(data_of.plain_array(array), Device(device)), requires_grad)
     return result
 
 
@@ -515,7 +533,7 @@ def wrap(value: Any, function: str = "") -> Tensor:
         return value
     if devices.is_array(value):
         return make_tensor(data_of.plain_array(value, function))
-    if isinstance(value, (bool, int, float, list, tuple, range, numpy.generic)):
+    if isinstance(value, (bool, int, float, complex, list, tuple, range, numpy.generic)):
         return make_tensor(constant(data_of.array_of_data(value, None, function or "tensor")))
     raise DtypeError(
         f"{function + ': ' if function else ''}{value!r} has type {type(value).__name__}; expected a tensor, an array or a number"

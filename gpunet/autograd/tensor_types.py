@@ -95,10 +95,14 @@ class Variable(metaclass=_VariableType):
 _TYPES: dict[str, TensorType] = {name: globals()[name] for name in __all__}
 
 
+_COMPLEX = {"complex64": "ComplexFloatTensor", "complex128": "ComplexDoubleTensor"}  # which PyTorch only prints
+
+
 def type_name(x: Tensor) -> str:
     """Return the name that PyTorch gives to the type of a tensor, such as "torch.cuda.FloatTensor"."""
     kind, device = x.array.dtype.name, x.device.type
-    name = next((name for name, found in _TYPES.items() if found.dtype_name == kind), f"{kind.capitalize()}Tensor")
+    named = {found.dtype_name: name for name, found in _TYPES.items()} | _COMPLEX
+    name = named.get(kind, f"{kind.capitalize()}Tensor")
     return f"torch.{name}" if device == "cpu" else f"torch.{device}.{name}"
 
 
@@ -113,6 +117,6 @@ def tensor_type(name: str | TensorType) -> tuple[Any, str | None]:
     *prefix, last = name.split(".")
     if last in _TYPES and prefix in ([], ["torch"], ["gpunet"], ["torch", "cuda"], ["gpunet", "cuda"]):
         return dtypes.as_dtype(_TYPES[last].dtype_name), "cuda" if "cuda" in prefix else "cpu" if prefix else None
-    if name in dtypes.C_TYPES:
+    if dtypes.is_name(name):
         return dtypes.as_dtype(name), None
     raise DtypeError(f"type: {name!r}; expected a dtype, or a name such as 'torch.FloatTensor'")

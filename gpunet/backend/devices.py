@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import importlib.util
 import math
 import os
@@ -21,9 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.backend import cupy_functions
+from gpunet.backend import cupy_functions, dtypes
 from gpunet.backend.emulated_array import EmulatedArray, emulated_numpy
-from gpunet.errors import CaptureError, DeviceError
+from gpunet.errors import CaptureError, DeviceError, DtypeError
 
 __all__ = ["cuda_status", "default_device", "device", "set_default_device"]
 
@@ -267,7 +268,13 @@ def copy(array: Array) -> Array:
 
 
 def cast(array: Array, dtype: Any) -> Array:
-    """Return a C-contiguous copy with this dtype, on the same device."""
+    """Return a C-contiguous copy with this dtype, on the same device.
+
+    Raises:
+        DtypeError: the array is complex, and the dtype is real.
+    """
+    if dtypes.discards_imaginary(array.dtype, dtype):
+        raise DtypeError(f"complex numbers for a tensor of {dtype}; expected dtype=gpunet.complex64, or the real part of the data")
     with on_device_of(array):
         return array.astype(dtype, order="C", copy=True)
 
@@ -525,6 +532,16 @@ def stream_guard(device: Device, stream: Any) -> Iterator[None]:
                 previous.wait_event(stream.record())
 
 
+@functools.cache
+def has_cufft() -> bool:
+    """Return whether CuPy finds cuFFT, which a slim installation lacks."""
+    try:
+        importlib.import_module("cupy.cuda.cufft")
+    except ImportError:
+        return False
+    return True
+
+
 def pointer(array: Array) -> int:
     """Return the address of an array's first element."""
     return int(array.ctypes.data if isinstance(array, numpy.ndarray) else array.data.ptr)
@@ -537,6 +554,25 @@ def strided_view(owner: Array, offset: int, shape: tuple[int, ...], strides: tup
     view = gpu_view_without_owner(owner, offset, shape, strides, dtype)
     _keep_owner(view, owner)
     return view
+
+
+def real_view(array: Array) -> Array:
+    """View a contiguous complex array as real numbers, the two parts side by side: (..., n) -> (..., 2 n), a number -> (2,)."""
+    return array.reshape(array.shape or (1,)).view(dtypes.to_real(array.dtype))
+
+
+def parts_of(array: Array) -> Array:
+    """View a complex array of any strides as real numbers, the two parts in a new last dimension: (...) -> (..., 2)."""
+    return array[..., None].view(dtypes.to_real(array.dtype))
+
+
+def as_pairs(array: Array) -> Array:
+    """Return an array (..., 2) whose pairs lie side by side in memory, each at a multiple of its size, else a contiguous copy."""
+    size = array.itemsize
+    if not array.size:
+        return array.reshape(array.shape)  # with the strides of a contiguous one
+    is_paired = array.strides[-1] == size and not any(s % (2 * size) for n, s in zip(array.shape[:-1], array.strides) if n > 1)
+    return array if is_paired and pointer(array) % (2 * size) == 0 else module(array).ascontiguousarray(array)
 
 
 def as_strided(array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:

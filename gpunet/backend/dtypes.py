@@ -17,8 +17,8 @@ import numpy
 from gpunet.errors import DtypeError, MissingDependencyError
 
 __all__ = [
-    "bfloat16", "bool", "double", "dtype", "finfo", "float", "float16", "float32", "float64", "half", "iinfo", "int", "int8",
-    "int16", "int32", "int64", "long", "short", "uint8", "uint16", "uint32", "uint64",
+    "bfloat16", "bool", "cdouble", "cfloat", "complex64", "complex128", "double", "dtype", "finfo", "float", "float16", "float32",
+    "float64", "half", "iinfo", "int", "int8", "int16", "int32", "int64", "long", "short", "uint8", "uint16", "uint32", "uint64",
 ]  # fmt: skip
 
 bool = numpy.dtype("bool")
@@ -33,6 +33,8 @@ int64 = long = numpy.dtype("int64")
 float16 = half = numpy.dtype("float16")
 float32 = float = numpy.dtype("float32")
 float64 = double = numpy.dtype("float64")
+complex64 = cfloat = numpy.dtype("complex64")
+complex128 = cdouble = numpy.dtype("complex128")
 bfloat16: numpy.dtype[Any]  # of ml_dtypes, which the first use imports: see __getattr__
 
 #: The floating dtypes that are their own accumulator: arithmetic, BLAS and compiled loops take them as they are.
@@ -55,8 +57,13 @@ C_TYPES = {
 }
 
 
-#: The dtypes of tensors that NumPy has itself; dtype.name takes a microsecond.
+#: The real dtypes of tensors that NumPy has itself; dtype.name takes a microsecond.
 _NUMERIC = frozenset(numpy.dtype(name) for name in C_TYPES if name != "bfloat16")
+#: Complex dtypes by name: pairs of numbers in memory.  No kernel of ours takes them, so they have no C name.
+COMPLEX = {"complex64": complex64, "complex128": complex128}
+_REAL_PARTS: dict[Any, Any] = {complex64: float32, complex128: float64}
+#: Not empty once a complex dtype was asked for or met in data.  Ops look here first: without complex tensors that is all.
+complex_in_use: list[None] = []
 
 
 def __getattr__(name: str) -> Any:
@@ -87,12 +94,17 @@ def as_dtype(value: Any) -> numpy.dtype[Any]:
     found: Any = None
     if isinstance(value, str) and value == "bfloat16":
         return __getattr__(value)
-    if isinstance(value, (numpy.dtype, type)) or (isinstance(value, str) and value in C_TYPES):
+    if isinstance(value, (numpy.dtype, type)) or (isinstance(value, str) and is_name(value)):
         with contextlib.suppress(TypeError):
             found = numpy.dtype(value)
-    if found is None or found.name not in C_TYPES:
+    if found is None or not is_numeric(found):
         raise DtypeError(f"{value!r} is not a dtype of tensors; expected one such as gpunet.float32")
     return found if found.isnative else found.newbyteorder("=")
+
+
+def is_name(name: str) -> builtins.bool:
+    """Return whether ``name`` is that of a dtype of tensors."""
+    return name in C_TYPES or name in COMPLEX
 
 
 # ---- categories -------------------------------------------------------------------------------------------------------
@@ -103,6 +115,18 @@ def is_floating(dtype: numpy.dtype[Any]) -> builtins.bool:
     """Return whether a dtype holds floating-point numbers."""
     kind = dtype.kind
     return kind == "f" or (kind == "V" and dtype.name == "bfloat16")
+
+
+@functools.cache
+def is_complex(dtype: numpy.dtype[Any]) -> builtins.bool:
+    """Return whether a dtype holds complex numbers."""
+    return dtype.kind == "c"
+
+
+@functools.cache
+def is_inexact(dtype: numpy.dtype[Any]) -> builtins.bool:
+    """Return whether a dtype holds real or complex numbers that are rounded: those that can be divided, and have gradients."""
+    return is_floating(dtype) or is_complex(dtype)
 
 
 @functools.cache
@@ -122,12 +146,26 @@ def is_boolean(dtype: numpy.dtype[Any]) -> builtins.bool:
 
 
 def is_numeric(dtype: numpy.dtype[Any]) -> builtins.bool:
-    """Return whether a tensor may have this dtype: booleans, integers, floating-point numbers."""
-    return dtype in _NUMERIC or dtype.name in C_TYPES
+    """Return whether a tensor may have this dtype: booleans, integers, floating-point numbers, pairs of them.
+
+    Whatever becomes a tensor passes here or :func:`to_complex`, which therefore note the first complex dtype.
+    """
+    if dtype in _NUMERIC:
+        return True
+    if dtype.name in COMPLEX:
+        note_complex()
+        return True
+    return dtype.name in C_TYPES
+
+
+def note_complex() -> None:
+    """Let ops look for complex operands from now on."""
+    if not complex_in_use:
+        complex_in_use.append(None)
 
 
 def describe(dtype: numpy.dtype[Any]) -> str:
-    """Return the name of a dtype for messages: "str" for strings of any length, "object", "complex64"."""
+    """Return the name of a dtype for messages: "str" for strings of any length, "object", "complex256"."""
     return {"O": "object", "U": "str", "S": "bytes"}.get(dtype.kind, str(dtype))
 
 
@@ -137,8 +175,28 @@ def is_text(dtype: numpy.dtype[Any]) -> builtins.bool:
 
 
 def category(dtype: numpy.dtype[Any]) -> builtins.int:
-    """Return 0 for booleans, 1 for integers, 2 for floating-point numbers: the order of type promotion."""
-    return 2 if is_floating(dtype) else 0 if dtype.kind == "b" else 1
+    """Return 0 for booleans, 1 for integers, 2 for floating-point, 3 for complex numbers: the order of type promotion."""
+    return 2 if is_floating(dtype) else 3 if dtype.kind == "c" else 0 if dtype.kind == "b" else 1
+
+
+# ---- complex and real -------------------------------------------------------------------------------------------------
+
+
+def to_complex(dtype: numpy.dtype[Any]) -> numpy.dtype[Any]:
+    """Return the complex dtype whose parts hold the numbers of a floating dtype; complex64 for the halves."""
+    note_complex()
+    return dtype if is_complex(dtype) else complex128 if dtype == float64 else complex64
+
+
+def to_real(dtype: numpy.dtype[Any]) -> numpy.dtype[Any]:
+    """Return the dtype of the parts of complex numbers; another dtype as it is."""
+    found: numpy.dtype[Any] = _REAL_PARTS.get(dtype, dtype)
+    return found
+
+
+def discards_imaginary(source: numpy.dtype[Any], target: numpy.dtype[Any]) -> builtins.bool:
+    """Return whether a conversion discards the imaginary parts of numbers."""
+    return is_complex(source) and not (is_complex(target) or is_boolean(target))
 
 
 # ---- arithmetic -------------------------------------------------------------------------------------------------------
@@ -153,7 +211,8 @@ def accumulator(dtype: numpy.dtype[Any]) -> numpy.dtype[Any]:
 def promote(a: numpy.dtype[Any], b: numpy.dtype[Any]) -> numpy.dtype[Any]:
     """Return the dtype that holds the numbers of both, as ``torch.promote_types``.
 
-    A floating dtype wins over an integer one of any size; float16 with bfloat16 gives float32.
+    A floating dtype wins over an integer one of any size; float16 with bfloat16 gives float32.  A complex one wins over a real
+    one, and has parts of the precision of both: complex64 with float64 gives complex128.
 
     Raises:
         DtypeError: one is uint64 and the other a signed integer.
@@ -162,6 +221,9 @@ def promote(a: numpy.dtype[Any], b: numpy.dtype[Any]) -> numpy.dtype[Any]:
         return a
     if is_floating(a) and is_floating(b):
         return float32 if a.itemsize == b.itemsize else a if a.itemsize > b.itemsize else b
+    if is_complex(a) or is_complex(b):
+        parts = [to_real(dtype) for dtype in (a, b) if is_inexact(dtype)]
+        return to_complex(functools.reduce(promote, parts))
     if is_floating(a) or is_floating(b):
         return a if is_floating(a) else b
     found = numpy.result_type(a, b)
@@ -189,10 +251,12 @@ def iinfo(dtype: Any) -> Any:
 def finfo(dtype: Any) -> Any:
     """Return the limits of a floating dtype: ``eps``, ``max``, ``tiny``, ``bits`` and others, as ``numpy.finfo``.
 
+    Those of a complex dtype are those of its parts.
+
     Raises:
         DtypeError: the dtype is not floating.
     """
-    dtype = as_dtype(dtype)
+    dtype = to_real(as_dtype(dtype))
     if not is_floating(dtype):
         raise DtypeError(f"finfo of {dtype}: expected a floating dtype")
     if dtype.kind == "f":
@@ -204,8 +268,8 @@ def finfo(dtype: Any) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def limits(dtype: numpy.dtype[Any]) -> tuple[Any, Any]:
-    """Return the smallest and the largest finite number of a dtype."""
-    if is_floating(dtype):
+    """Return the smallest and the largest finite number of a dtype; of a complex one, of its parts."""
+    if is_inexact(dtype):
         return builtins.float(finfo(dtype).min), builtins.float(finfo(dtype).max)
     return (0, 1) if is_boolean(dtype) else (builtins.int(numpy.iinfo(dtype).min), builtins.int(numpy.iinfo(dtype).max))
 

@@ -14,7 +14,7 @@ import numpy
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import float32, is_floating, is_half
+from gpunet.backend.dtypes import float32, is_floating, is_half, is_inexact
 from gpunet.launch.memory import JoinedArrays, scratch, scratch_joined
 
 _SLOT = 16  # of the scratch memory of the first argument; twins use lower slots
@@ -92,6 +92,6 @@ def ufunc_options(out: Array, inputs: Sequence[Any]) -> dict[str, Any]:
             return {"dtype": float32}
         for value in inputs:
             own = getattr(value, "dtype", dtype)
-            if own is not dtype and (is_half(own) or not is_floating(own)):
+            if own is not dtype and (is_half(own) or not is_inexact(own)):
                 return {"dtype": dtype}
     return {}

@@ -10,7 +10,8 @@ import numpy
 from gpunet import autograd
 from gpunet.autograd import COPY, FILL, Tensor, bump_version, wrap
 from gpunet.backend import devices
-from gpunet.backend.dtypes import float64, is_floating, significand_bits
+from gpunet.backend.devices import real_view
+from gpunet.backend.dtypes import float64, is_complex, is_floating, is_inexact, significand_bits
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.random import Generator, default_generator, random_normal, random_uniform
@@ -25,18 +26,18 @@ __all__ = [
 
 
 def _draw(name: str, tensor: Tensor, kernel: Any, generator: Generator | None, **options: Any) -> Tensor:
-    """Fill with random numbers of ``generator``, or of the default one; return the tensor.
+    """Fill with random numbers of ``generator``, or of the default one, both parts of complex numbers; return the tensor.
 
     Raises:
-        DtypeError: the tensor is not floating, or ``generator`` is no Generator.
+        DtypeError: the tensor is neither floating nor complex, or ``generator`` is no Generator.
     """
-    if not is_floating(tensor.dtype):
-        raise DtypeError(f"{name}: a tensor of dtype {tensor.dtype}; expected a floating tensor")
+    if not is_inexact(tensor.dtype):
+        raise DtypeError(f"{name}: a tensor of dtype {tensor.dtype}; expected a floating or complex tensor")
     if generator is not None and not isinstance(generator, Generator):
         raise DtypeError(f"{name}: generator={generator!r}; expected a gpunet.Generator or None")
     array = tensor.array
     target = array if array.flags.c_contiguous else empty(array.shape, array.dtype, array)
-    (generator or default_generator).fill(kernel, target, **options)
+    (generator or default_generator).fill(kernel, real_view(target) if is_complex(target.dtype) else target, **options)
     if target is not array:
         COPY(array, target)
     bump_version(tensor)
@@ -53,7 +54,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     """
     if not a <= b:
         raise ArgumentError(f"uniform_: a={a}, b={b}; expected a <= b")
-    bits = significand_bits(tensor.dtype) if is_floating(tensor.dtype) else 0
+    bits = significand_bits(tensor.dtype) if is_inexact(tensor.dtype) else 0
     return _draw("uniform_", tensor, random_uniform, generator, low=float(a), high=float(b), bits=bits)
 
 
@@ -61,13 +62,14 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
     """Fill with samples of the normal distribution with this mean and standard deviation.
 
     Args:
-        tensor: a floating tensor.
+        tensor: a floating tensor; of a complex one, both parts have half of the variance.
         mean, std: of the distribution, std >= 0.
         generator: draws the numbers; the default one if None.
     """
     if not std >= 0.0:
         raise ArgumentError(f"normal_: std={std}; expected zero or a positive number")
-    return _draw("normal_", tensor, random_normal, generator, mean=float(mean), std=float(std))
+    deviation = std / math.sqrt(2.0) if is_complex(tensor.dtype) else float(std)
+    return _draw("normal_", tensor, random_normal, generator, mean=float(mean), std=deviation)
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:

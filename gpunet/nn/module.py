@@ -10,7 +10,7 @@ import numpy
 
 from gpunet.autograd import RemovableHandle, Tensor, get_default_dtype, make_tensor, no_grad, wrap
 from gpunet.backend import devices
-from gpunet.backend.dtypes import as_dtype, float16, is_floating, is_numeric
+from gpunet.backend.dtypes import as_dtype, float16, is_inexact, is_numeric
 from gpunet.errors import ArgumentError, DtypeError, ShapeError, StateDictError
 from gpunet.launch.kernel import Kernel
 from gpunet.launch.stateful import PLAIN, Stateful, settings_changed
@@ -120,14 +120,14 @@ def is_lazy(param: Any) -> bool:
 
 
 def empty_parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
-    """An uninitialised parameter on the device and of the floating dtype, or the default ones.
+    """An uninitialised parameter on the device and of the floating or complex dtype, or the default ones.
 
     Raises:
-        DtypeError: the dtype is not floating.
+        DtypeError: the dtype is another one.
     """
     device = devices.default_device() if device is None else devices.Device(device)
     dtype = get_default_dtype() if dtype is None else as_dtype(dtype)
-    if not is_floating(dtype):
+    if not is_inexact(dtype):
         raise DtypeError(f"a layer with parameters of dtype {dtype}; expected a floating dtype")
     return Parameter(make_tensor(devices.empty(shape, dtype, device)))
 

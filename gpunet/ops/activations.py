@@ -9,12 +9,13 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Gradient, Tensor, fused, get_default_dtype, method, wrap
-from gpunet.backend.dtypes import is_boolean, is_floating, is_half
+from gpunet.backend.dtypes import complex_in_use, is_boolean, is_complex, is_floating, is_half
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import empty
 from gpunet.ops.activation_table import ACTIVATIONS, Activation
 from gpunet.ops.broadcast import cast
+from gpunet.ops.complex_numbers import complex_tanh
 from gpunet.ops.define import elementwise
 from gpunet.ops.elementwise import clamp, maximum, where
 from gpunet.ops.face import as_number, public
@@ -406,10 +407,10 @@ def sigmoid(input: Any) -> Tensor:
     return activate(input, "sigmoid")
 
 
-@elementwise("tanh")
+@elementwise("tanh", takes_complex=True)
 def tanh(input: Any) -> Tensor:
     """Hyperbolic tangent."""
-    return activate(input, "tanh")
+    return complex_tanh(input) if complex_in_use and is_complex(input.array.dtype) else activate(input, "tanh")
 
 
 @public()

@@ -28,12 +28,12 @@ from gpunet.ops.convert import clone
 from gpunet.ops.define import elementwise, unary
 from gpunet.ops.elementwise import _pow, clamp, exp, log, where
 from gpunet.ops.face import as_number, public
-from gpunet.ops.rounding import sgn, trunc
+from gpunet.ops.rounding import sign, trunc
 from gpunet.ops.trigonometry import floating_dtype
 
 __all__ = [
     "bitwise_left_shift", "bitwise_right_shift", "copysign", "exp2", "float_power", "fmax", "fmin", "fmod", "frac", "gcd",
-    "heaviside", "isneginf", "isposinf", "isreal", "lcm", "ldexp", "logaddexp", "logaddexp2", "logit", "nan_to_num", "nextafter",
+    "heaviside", "isneginf", "isposinf", "lcm", "ldexp", "logaddexp", "logaddexp2", "logit", "nan_to_num", "nextafter",
     "positive", "signbit",
 ]  # fmt: skip
 
@@ -119,7 +119,7 @@ def frac(input: Any) -> Tensor:
     return input - trunc(input)
 
 
-@public("positive", out=False)
+@public("positive", out=False, takes_complex=True)
 def positive(input: Any) -> Tensor:
     """The tensor itself.
 
@@ -135,7 +135,7 @@ def _predicate(name: str, doc: str, function: Any) -> Any:
 
     predicate.__name__ = predicate.__qualname__ = name
     predicate.__doc__ = f"{doc}, a boolean tensor."
-    return public(name, out=name != "isreal")(predicate)
+    return public(name)(predicate)
 
 
 def _signs(x: Tensor) -> Tensor:
@@ -145,7 +145,6 @@ def _signs(x: Tensor) -> Tensor:
 signbit = _predicate("signbit", "Whether the sign is negative, also of -0.0 and of NaN", _signs)
 isposinf = _predicate("isposinf", "Whether numbers are positive infinity", lambda x: isinf(x) & (x > 0))
 isneginf = _predicate("isneginf", "Whether numbers are negative infinity", lambda x: isinf(x) & (x < 0))
-isreal = _predicate("isreal", "Whether numbers are real, which all are", lambda x: compare("equal", x, x) | isnan(x))
 
 
 @primitive
@@ -153,7 +152,7 @@ def _copysign(a, b):
     return launch_binary(ufunc("copysign"), a, b, floating_dtype(a, b))
 
 
-_copysign.derivatives(a=lambda g, a, out: g * (sgn(a) * sgn(out)), b=zero_gradient)
+_copysign.derivatives(a=lambda g, a, out: g * (sign(a) * sign(out)), b=zero_gradient)
 
 
 @elementwise("copysign")

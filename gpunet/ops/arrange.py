@@ -38,7 +38,7 @@ def _moved(function: str, x: Tensor, source: Any, destination: Any) -> Tensor:
     return _permute(x, dims=tuple([placed[d] if d in placed else next(others) for d in range(ndim)]))
 
 
-@public("movedim", out=False)
+@public("movedim", out=False, takes_complex=True)
 def movedim(input: Any, source: Any, destination: Any) -> Tensor:
     """A view with the dimensions ``source`` at the places ``destination``; the others keep their order.
 
@@ -52,13 +52,13 @@ def movedim(input: Any, source: Any, destination: Any) -> Tensor:
     return _moved("movedim", input, source, destination)
 
 
-@public("moveaxis", out=False)
+@public("moveaxis", out=False, takes_complex=True)
 def moveaxis(input: Any, source: Any, destination: Any) -> Tensor:
     """:func:`movedim` under NumPy's name."""
     return _moved("moveaxis", input, source, destination)
 
 
-@public("swapdims", out=False)
+@public("swapdims", out=False, takes_complex=True)
 def swapdims(input: Any, dim0: int, dim1: int) -> Tensor:
     """:func:`gpunet.transpose` under another name."""
     ndim = input.ndim
@@ -66,7 +66,7 @@ def swapdims(input: Any, dim0: int, dim1: int) -> Tensor:
     return transpose(input, first, second)
 
 
-@public("ravel", out=False)
+@public("ravel", out=False, takes_complex=True)
 def ravel(input: Any) -> Tensor:
     """The elements as one dimension; a view of a contiguous tensor, else a copy."""
     x = input if input.is_contiguous() else clone(input)
@@ -86,7 +86,7 @@ def _at_least(ndim: int, expanded: Callable[[tuple[int, ...]], tuple[int, ...]])
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"Tensors of fewer than {ndim} dimensions as views of {ndim}; a tuple for several, or for a list of them."
-    return public(out=False)(function)
+    return public(out=False, takes_complex=True)(function)
 
 
 atleast_1d = _at_least(1, lambda shape: (1,))
@@ -97,7 +97,7 @@ atleast_3d = _at_least(3, lambda shape: (*shape, 1) if len(shape) == 2 else (1, 
 # ---- copies -----------------------------------------------------------------------------------------------------------
 
 
-@primitive
+@primitive(takes_complex=True)
 def _roll(x, *, shifts):
     """Shift the elements along each dimension by ``shifts``, from 0 to size - 1; the last ones come first."""
     out = empty(x.array.shape, x.dtype, x.array)
@@ -114,7 +114,7 @@ def _roll(x, *, shifts):
 _roll.derivatives(x=lambda g, shifts, x_shape: _roll(g, shifts=tuple([-s % n if n else 0 for s, n in zip(shifts, x_shape)])))
 
 
-@public("roll", out=False)
+@public("roll", out=False, takes_complex=True)
 def roll(input: Any, shifts: Any, dims: Any = ()) -> Tensor:
     """Shift the elements along ``dims``, cyclically; without ``dims`` those of the flattened tensor.
 
@@ -136,7 +136,7 @@ def roll(input: Any, shifts: Any, dims: Any = ()) -> Tensor:
     return _roll(input, shifts=tuple([s % n if n else 0 for s, n in zip(total, shape)]))
 
 
-@public("rot90", out=False)
+@public("rot90", out=False, takes_complex=True)
 def rot90(input: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """A copy rotated by 90 degrees ``k`` times in the plane of two dimensions, from the first towards the second.
 
@@ -162,19 +162,19 @@ def _flipped(function: str, x: Tensor, dim: int) -> Tensor:
     return _flip(x, dims=(dim,))
 
 
-@public("flipud", out=False)
+@public("flipud", out=False, takes_complex=True)
 def flipud(input: Any) -> Tensor:
     """A copy with the rows (dimension 0) in reversed order."""
     return _flipped("flipud", input, 0)
 
 
-@public("fliplr", out=False)
+@public("fliplr", out=False, takes_complex=True)
 def fliplr(input: Any) -> Tensor:
     """A copy with the columns (dimension 1) in reversed order."""
     return _flipped("fliplr", input, 1)
 
 
-@public("tile", out=False)
+@public("tile", out=False, takes_complex=True)
 def tile(input: Any, *times: Any, dims: Sequence[int] | None = None) -> Tensor:
     """The tensor repeated along each dimension, like numpy.tile; ``dims`` may name the last dimensions only.
 

@@ -15,7 +15,7 @@ from gpunet.ops.compare import eq
 from gpunet.ops.define import unary
 from gpunet.ops.elementwise import where
 from gpunet.ops.in_float64 import chebyshev, float64_shim, launched, polynomial, without_gradient
-from gpunet.ops.rounding import sgn
+from gpunet.ops.rounding import sign
 
 __all__ = [
     "airy_ai", "bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1", "i0", "i0e", "i1", "i1e", "modified_bessel_i0",
@@ -87,7 +87,7 @@ def i0(input):
 
 
 def _i0e_gradient(g: Tensor, input: Tensor, out: Tensor) -> Tensor:
-    return g * (i1e(input) - sgn(input) * out)
+    return g * (i1e(input) - sign(input) * out)
 
 
 @unary(_i0e_gradient, forward=lambda x: launched(I0E, x), is_method=False)
@@ -112,7 +112,7 @@ def i1(input):
 
 
 def _i1e_gradient(g: Tensor, input: Tensor, out: Tensor) -> Tensor:
-    return g * (i0e(input) - sgn(input) * out - _over(out, input))
+    return g * (i0e(input) - sign(input) * out - _over(out, input))
 
 
 @unary(_i1e_gradient, forward=lambda x: launched(I1E, x), is_method=False)

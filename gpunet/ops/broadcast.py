@@ -13,10 +13,10 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import COPY, FILL, Tensor, get_default_dtype, make_tensor, primitive
-from gpunet.autograd.data import convert_number
+from gpunet.autograd.data import convert_number, number_dtype
 from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_floating, uint8
+from gpunet.backend.dtypes import is_complex, is_floating, is_inexact, uint8
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.launchable import Launchable
 from gpunet.launch.memory import empty
@@ -38,23 +38,18 @@ def result_dtype(*operands: Any) -> numpy.dtype[Any]:
     """The dtype of an arithmetic result, by PyTorch's promotion rules.
 
     Tensors with at least one dimension take precedence over 0-d tensors, and these over Python numbers: an operand of
-    lower precedence counts only if its category is higher (a float with integer tensors).
+    lower precedence counts only if its category is higher (a float with integer tensors); a complex one makes a floating dtype
+    complex, without more precision.
     """
     arrays = [o.array for o in operands if isinstance(o, Tensor)]
-    numbers = [_number_dtype(o) for o in operands if not isinstance(o, Tensor)]
+    numbers = [number_dtype(o) for o in operands if not isinstance(o, Tensor)]
     result: Any = None
     for group in ([a.dtype for a in arrays if a.ndim], [a.dtype for a in arrays if not a.ndim], numbers):
         if group:
             found = functools.reduce(dtypes.promote, group)
             if result is None or dtypes.category(found) > dtypes.category(result):
-                result = found
+                result = dtypes.to_complex(result) if is_complex(found) and result is not None and is_floating(result) else found
     return result
-
-
-def _number_dtype(number: Any) -> numpy.dtype[Any]:
-    if isinstance(number, (bool, numpy.bool_)):
-        return dtypes.bool
-    return dtypes.int64 if isinstance(number, (int, numpy.integer)) else get_default_dtype()
 
 
 def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
@@ -79,7 +74,7 @@ def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
 
 def check_operand(name: str, value: Any) -> None:
     """Raise a DtypeError if an operand of op ``name`` is neither a tensor nor a number."""
-    if not isinstance(value, (Tensor, int, float, numpy.number, numpy.bool_)):
+    if not isinstance(value, (Tensor, int, float, complex, numpy.number, numpy.bool_)):
         got = "got None" if value is None else f"operand {value!r} has type {type(value).__name__}"
         raise DtypeError(f"{name}: {got}; expected a tensor, an array or a number")
 
@@ -112,13 +107,13 @@ def launch_binary(function: Ufunc, a: Any, b: Any, dtype: Any = None) -> Array:
             own = result_dtype(b)
             b = make_tensor(constant(numpy.asarray(convert_number(b, own, function.public_name, rounds_to_inf=True), own)))
         x, y, shape, like = a, b.array, b.array.shape, b.array
-        dtype = dtype or (like.dtype if is_floating(like.dtype) else result_dtype(a, b))
+        dtype = dtype or (like.dtype if is_floating(like.dtype) and type(a) is not complex else result_dtype(a, b))
         if dtype is uint8:
             x = wrap_around(a)
     elif not isinstance(b, Tensor):
         check_operand(function.public_name, b)
         x, y, shape, like = a.array, b, a.array.shape, a.array
-        dtype = dtype or (like.dtype if is_floating(like.dtype) else result_dtype(a, b))
+        dtype = dtype or (like.dtype if is_floating(like.dtype) and type(b) is not complex else result_dtype(a, b))
         if dtype is uint8:
             y = wrap_around(b)
     else:
@@ -137,12 +132,12 @@ def launch_binary(function: Ufunc, a: Any, b: Any, dtype: Any = None) -> Array:
 def launch_unary(function: Launchable, x: Tensor, dtype: Any = None) -> Array:
     """Launch a unary ufunc into a new array; without ``dtype``, an integer tensor gives the default dtype."""
     array = x.array
-    out = empty(array.shape, dtype or (array.dtype if is_floating(array.dtype) else get_default_dtype()), array)
+    out = empty(array.shape, dtype or (array.dtype if is_inexact(array.dtype) else get_default_dtype()), array)
     function(out, array)
     return out
 
 
-@primitive(name="broadcasting")
+@primitive(name="broadcasting", takes_complex=True)
 def sum_to(x, *, shape):
     """Sum x to ``shape``: the transpose of broadcasting ``shape`` to ``x.shape``."""
     lead = x.ndim - len(shape)
@@ -155,7 +150,7 @@ def sum_to(x, *, shape):
 sum_to.derivatives(x=lambda g, x_shape: broadcast_to(g, shape=x_shape))
 
 
-@primitive(view=True)
+@primitive(view=True, takes_complex=True)
 def broadcast_to(x, *, shape):
     """A view of x with strides of 0 along the broadcast dimensions."""
     if x.shape == tuple(shape):
@@ -166,9 +161,11 @@ def broadcast_to(x, *, shape):
 broadcast_to.derivatives(x=lambda g: g)
 
 
-@primitive(name="to")
+@primitive(name="to", takes_complex=True)
 def cast(x, *, dtype):
-    """A copy in another dtype."""
+    """A copy in another dtype; a complex tensor is not cast to a real dtype, but to booleans: whether a number is not 0."""
+    if is_complex(x.array.dtype) and dtypes.discards_imaginary(x.array.dtype, dtype):
+        raise DtypeError(f"a tensor of {x.dtype} where {dtype} is expected: pass x.real, x.imag or x.abs()")
     out = empty(x.shape, dtype, x.array)
     COPY(out, x.array)
     return out

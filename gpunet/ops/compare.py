@@ -8,8 +8,9 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, ignore_fp_errors, make_tensor, operands
+from gpunet.autograd.complex_numbers import refuse_complex
 from gpunet.backend import devices
-from gpunet.backend.dtypes import NATIVE, is_floating
+from gpunet.backend.dtypes import NATIVE, complex_in_use, is_floating, is_inexact
 from gpunet.errors import DtypeError
 from gpunet.launch.shims import Ufunc
 from gpunet.ops.broadcast import cast, check_operand, launch_binary, launch_unary, result_dtype, ufunc
@@ -22,6 +23,8 @@ __all__ = [
 ]  # fmt: skip
 
 BOOL = numpy.dtype(bool)
+#: What complex numbers have; NumPy would order them by the real part first.
+_UNORDERED = ("equal", "not_equal", "logical_and", "logical_or", "logical_xor")
 
 
 # ---- comparisons --------------------------------------------------------------------------------------------------------
@@ -34,6 +37,8 @@ def compare(name: str, a: Any, b: Any) -> Tensor:
     for value in (a, b):
         if not isinstance(value, Tensor):
             check_operand(function.public_name, value)
+    if complex_in_use and name not in _UNORDERED:
+        refuse_complex(function.public_name, (a, b))
     own = [v.array.dtype for v in (a, b) if isinstance(v, Tensor)]
     if own and (own[0] not in NATIVE or own[0] != own[-1]):
         return _compare_converted(function, a, b)
@@ -64,7 +69,7 @@ def _comparison(name: str, methods: str) -> Any:
         return compare(name, input, other)
 
     _describe(function, methods.split()[0], f"Elementwise {name.replace('_', ' ')}, a boolean tensor.")
-    return elementwise(methods, numbers=True)(function)
+    return elementwise(methods, numbers=True, takes_complex=name in _UNORDERED)(function)
 
 
 def _describe(function: Callable[..., Any], name: str, doc: str) -> None:
@@ -85,7 +90,7 @@ def _logical(name: str) -> Any:
         return compare(name, input, other)
 
     _describe(function, name, f"Elementwise {name.replace('_', ' ')}: whether numbers are not zero; a boolean tensor.")
-    return elementwise(name, numbers=True)(function)
+    return elementwise(name, numbers=True, takes_complex=True)(function)
 
 
 logical_and = _logical("logical_and")
@@ -95,7 +100,7 @@ logical_xor = _logical("logical_xor")
 
 def _operator(name: str) -> Any:
     def operator(self: Tensor, other: Any) -> Tensor:
-        if isinstance(other, (Tensor, int, float, numpy.generic)) or devices.is_array(other):
+        if isinstance(other, (Tensor, int, float, complex, numpy.generic)) or devices.is_array(other):
             return compare(name, self, other)
         return NotImplemented  # x == None is False, x < None a TypeError
 
@@ -130,7 +135,7 @@ def _bitwise(name: str, symbol: str) -> Any:
 
 
 def _check_bits(name: str, symbol: str, dtype: numpy.dtype[Any]) -> None:
-    if is_floating(dtype):
+    if is_inexact(dtype):
         raise DtypeError(f"{name} ({symbol}) of {dtype}: expected integers or booleans, such as the mask x > 0")
 
 
@@ -160,7 +165,7 @@ def _predicate(name: str, decorator: Callable[..., Any]) -> Any:
     return decorator(function)
 
 
-isnan = _predicate("isnan", public("isnan", out=False))
-isinf = _predicate("isinf", public("isinf", out=False))
-isfinite = _predicate("isfinite", public("isfinite", out=False))
-logical_not = _predicate("logical_not", elementwise("logical_not"))
+isnan = _predicate("isnan", public("isnan", out=False, takes_complex=True))
+isinf = _predicate("isinf", public("isinf", out=False, takes_complex=True))
+isfinite = _predicate("isfinite", public("isfinite", out=False, takes_complex=True))
+logical_not = _predicate("logical_not", elementwise("logical_not", takes_complex=True))

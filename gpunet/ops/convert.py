@@ -14,6 +14,7 @@ from gpunet.backend.devices import Device
 from gpunet.backend.formats import check_memory_format
 from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError
 from gpunet.launch.memory import empty, move_to_device
+from gpunet.launch.tape import warn_user
 from gpunet.ops.broadcast import cast
 from gpunet.ops.dims import normalize_dim
 from gpunet.ops.face import public
@@ -21,7 +22,7 @@ from gpunet.ops.face import public
 # ---- copies and conversions -------------------------------------------------------------------------------------------
 
 
-@primitive(name="clone")
+@primitive(name="clone", takes_complex=True)
 def _clone(x):
     out = empty(x.shape, x.dtype, x.array)
     COPY(out, x.array)
@@ -31,7 +32,7 @@ def _clone(x):
 _clone.derivatives(x=lambda g: g)
 
 
-@public("clone", out=False)
+@public("clone", out=False, takes_complex=True)
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy; the gradient passes through.  ``memory_format`` has no effect on values."""
     check_memory_format("clone", memory_format)
@@ -46,7 +47,7 @@ def contiguous(x: Tensor, memory_format: Any = None) -> Tensor:
     return x if x.array.flags.c_contiguous else _clone(x)
 
 
-@primitive(name="to")
+@primitive(name="to", takes_complex=True)
 def _move(x, *, source, target):
     return move_to_device(x.array, target)
 
@@ -61,7 +62,8 @@ def to(
 ) -> Tensor:  # fmt: skip
     """Convert device, dtype or both: ``x.to("cuda")``, ``x.to(gpunet.float64)``, ``x.to("cuda", gpunet.float64)``, ``x.to(other)``.
 
-    Differentiable unless the dtype is of integers or booleans.  Returns x itself if nothing changes, unless ``copy``.
+    Differentiable unless the dtype is of integers or booleans.  Returns x itself if nothing changes, unless ``copy``.  A complex
+    tensor becomes real with a warning: its imaginary part is discarded.
 
     Args:
         args: a device, a dtype, both, or another tensor; then ``non_blocking`` and ``copy``.
@@ -89,8 +91,17 @@ def to(
     if device is not None and (target := Device(device)) != x.device:
         result = _move(result, source=x.device, target=target)
     if dtype is not None and (dtype := dtypes.as_dtype(dtype)) != x.array.dtype:
-        result = cast(result, dtype=dtype)
+        result = cast(real_if_narrowed(result, dtype), dtype=dtype)
     return _clone(x) if copy and result is x else result
+
+
+def real_if_narrowed(x: Tensor, dtype: numpy.dtype[Any]) -> Tensor:
+    """The real part of a complex tensor that becomes one of a real dtype, with a warning; another tensor as it is."""
+    if not dtypes.discards_imaginary(x.array.dtype, dtype):
+        return x
+    warn_user("Casting complex values to real discards the imaginary part; take x.real to say so", UserWarning)
+    part: Any = x
+    return part.real
 
 
 def _targets(args: tuple[Any, ...]) -> dict[str, Any]:
@@ -116,7 +127,7 @@ def _flags(args: tuple[Any, ...]) -> bool:
 
 
 def _is_dtype(value: Any) -> bool:
-    return isinstance(value, (numpy.dtype, type)) or (isinstance(value, str) and value in dtypes.C_TYPES)
+    return isinstance(value, (numpy.dtype, type)) or (isinstance(value, str) and dtypes.is_name(value))
 
 
 @method("cpu")
@@ -149,7 +160,7 @@ def _converter(name: str, dtype: str) -> None:
 
 for _name, _dtype in {
     "half": "float16", "bfloat16": "bfloat16", "float": "float32", "double": "float64", "bool": "bool", "byte": "uint8",
-    "char": "int8", "short": "int16", "int": "int32", "long": "int64",
+    "char": "int8", "short": "int16", "int": "int32", "long": "int64", "cfloat": "complex64", "cdouble": "complex128",
 }.items():  # fmt: skip
     _converter(_name, _dtype)
 
@@ -242,12 +253,6 @@ def is_contiguous(x: Tensor, memory_format: Any = None) -> bool:
     """Whether the array is C-contiguous."""
     check_memory_format("is_contiguous", memory_format)
     return bool(x.array.flags.c_contiguous)
-
-
-@method("is_complex")
-def is_complex(x: Tensor) -> bool:
-    """False: there are no complex tensors."""
-    return False
 
 
 @method("is_signed")

@@ -14,7 +14,7 @@ import numpy
 
 from gpunet import autograd
 from gpunet.autograd import COPY, FILL, Tensor, ignore_fp_errors, make_tensor, method, wrap
-from gpunet.autograd.data import array_of_data, convert_number, plain_array
+from gpunet.autograd.data import array_of_data, convert_number, number_dtype, plain_array
 from gpunet.autograd.tensor import array_of_call
 from gpunet.backend import devices, dtypes
 from gpunet.backend.formats import check_layout, check_memory_format
@@ -198,20 +198,22 @@ def shape_of(function: str, args: tuple[Any, ...], size: Any) -> tuple[int, ...]
     return sizes
 
 
-def number_of(function: str, name: str, value: Any) -> Any:
+def number_of(function: str, name: str, value: Any, takes_complex: bool = False) -> Any:
     """A Python or NumPy number, or the value of a tensor without dimensions, as a Python number.
 
     Raises:
-        DtypeError: ``value`` is no number, or an integer of more than 64 bits.
+        DtypeError: ``value`` is no number, or an integer of more than 64 bits; or complex, unless ``takes_complex``.
     """
     if isinstance(value, Tensor) and value.ndim == 0:
-        return value.item()
+        value = value.item()
+    if isinstance(value, complex) and takes_complex:
+        return complex(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise DtypeError(f"{function}: {name}={value} is too large for an integer of 64 bits")
     if isinstance(value, (bool, int, float)):
         return float(value) if isinstance(value, float) else value
-    if isinstance(value, (numpy.number, numpy.bool_)) and dtypes.is_numeric(value.dtype):
-        return value.item()
+    if isinstance(value, (numpy.number, numpy.bool_)) and dtypes.is_numeric(value.dtype) and not isinstance(value, complex):
+        return number_of(function, name, value.item(), takes_complex)
     raise DtypeError(f"{function}: {name}={value!r} has type {type(value).__name__}; expected a number")
 
 
@@ -234,17 +236,17 @@ def empty(*args: Any, size: Any = None, dtype: Any = None, device: Any = None) -
 
 @creates
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """A tensor filled with the number ``fill_value``; without ``dtype``, an int gives int64 and a bool gives bool.
+    """A tensor filled with the number ``fill_value``; without ``dtype``, an int gives int64, a bool bool, 1j a complex dtype.
 
     Raises:
         DtypeError: the dtype cannot hold the number.
     """
-    return _full("full", shape_of("full", (), size), number_of("full", "fill_value", fill_value), dtype, device)
+    return _full("full", shape_of("full", (), size), number_of("full", "fill_value", fill_value, True), dtype, device)
 
 
 def _full(function: str, shape: tuple[int, ...], value: Any, dtype: Any, device: Any) -> Tensor:
-    if dtype is None and isinstance(value, (bool, int)):
-        dtype = dtypes.bool if isinstance(value, bool) else dtypes.int64
+    if dtype is None and not isinstance(value, float):
+        dtype = number_dtype(value)
     result = allocate(shape, dtype, device)
     if value not in (0, 1):  # which every dtype holds
         value = convert_number(value, result.array.dtype, function, "fill_value")
@@ -306,7 +308,7 @@ def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None) -> Tensor
 @takes_like
 def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """The number ``fill_value`` with the shape, dtype and device of ``input``."""
-    return _full("full_like", input.array.shape, number_of("full_like", "fill_value", fill_value), dtype, device)
+    return _full("full_like", input.array.shape, number_of("full_like", "fill_value", fill_value, True), dtype, device)
 
 
 # ---- ranges -------------------------------------------------------------------------------------------------------------
@@ -335,8 +337,8 @@ def arange(*args: Any, start: Any = None, end: Any = None, step: Any = None, dty
     if dtype is None:
         dtype = autograd.get_default_dtype() if any(isinstance(v, float) for v in (low, high, by)) else dtypes.int64
     dtype = dtypes.as_dtype(dtype)
-    if dtypes.is_boolean(dtype):
-        raise DtypeError("arange: dtype=bool; expected numbers")
+    if dtypes.is_boolean(dtype) or dtypes.is_complex(dtype):
+        raise DtypeError(f"arange: dtype={dtype}; expected real numbers")
     if not all(map(math.isfinite, (low, high, by))):
         raise ArgumentError(f"arange: start={low}, end={high}, step={by}; expected finite numbers")
     if by == 0 or (dtypes.is_integer(dtype) and int(by) == 0):
@@ -418,7 +420,7 @@ def range(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Any = None, 
 def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor without dimensions with the number ``s``, of the default dtype."""
     dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
-    return _full("scalar_tensor", (), number_of("scalar_tensor", "s", s), dtype, device)
+    return _full("scalar_tensor", (), number_of("scalar_tensor", "s", s, True), dtype, device)
 
 
 @creates

@@ -17,21 +17,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def elementwise(
-    names: str, operators: str = "", *, launch: Ufunc | None = None, numbers: bool = False, autocast: str = ""
-) -> Callable[[F], F]:
+    names: str, operators: str = "", *, launch: Ufunc | None = None, numbers: bool = False, autocast: str = "",
+    takes_complex: bool = False,
+) -> Callable[[F], F]:  # fmt: skip
     """Decorator of a :func:`public` function that also gets in-place methods: ``add_`` beside ``add``.
 
     Args:
         names: the names of its methods, separated by spaces.
         operators: further names of the in-place method, such as ``__iadd__``.
         launch: see :func:`in_place`.
-        numbers, autocast: see :func:`public`.  In-place methods do not autocast.
+        numbers, autocast, takes_complex: see :func:`public`.  In-place methods do not autocast.
     """
 
     def decorate(function: F) -> F:
         changes = [f"{name}_" for name in names.split()]
-        method(" ".join([*changes, operators]))(in_place(function, changes[0], launch))
-        return public(names, numbers=numbers, autocast=autocast)(function)
+        method(" ".join([*changes, operators]))(in_place(function, changes[0], launch, takes_complex))
+        return public(names, numbers=numbers, autocast=autocast, takes_complex=takes_complex)(function)
 
     return decorate
 
@@ -45,6 +46,7 @@ def unary(
     forward: Callable[[Tensor], Array] | None = None,
     autocast: str = "",
     is_method: bool = True,
+    takes_complex: bool = False,
 ) -> Callable[[Callable[..., Any]], Any]:
     """Decorator of the declaration of a function of one tensor; its body is only a docstring.
 
@@ -62,6 +64,7 @@ def unary(
         forward: computes the result instead of the ufunc.
         autocast: see :func:`public`.
         is_method: whether it is a method as well, with an in-place method.
+        takes_complex: see :func:`gpunet.autograd.primitive`; the ufunc computes complex numbers, too.
     """
 
     def decorate(declaration: Callable[..., Any]) -> Any:
@@ -75,10 +78,11 @@ def unary(
             return launch_unary(launch, input, input.dtype if same_dtype else None)
 
         compute.__name__, compute.__qualname__ = f"_{name}", name  # the qualified name is Python's in messages
-        op = primitive(compute)
+        op = primitive(compute, takes_complex=takes_complex)
         op.derivatives(input=derivative)
         op.__name__, op.__wrapped__ = name, declaration  # whose signature the in-place method has
-        methods = elementwise(f"{name} {aliases}", launch=launch, autocast=autocast) if is_method else public(autocast=autocast)
+        options: dict[str, Any] = {"autocast": autocast, "takes_complex": takes_complex}
+        methods = elementwise(f"{name} {aliases}", launch=launch, **options) if is_method else public(**options)
         return functools.update_wrapper(methods(op), declaration)
 
     return decorate

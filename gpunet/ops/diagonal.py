@@ -33,12 +33,12 @@ def _diagonal_view(array: Array, offset: int, dim1: int, dim2: int) -> Array:
     return devices.as_strided(matrices, (*matrices.shape[:-2], count), (*strides[:-2], strides[-2] + strides[-1]))
 
 
-@primitive(view=True)
+@primitive(view=True, takes_complex=True)
 def _diagonal(x, *, offset, dim1, dim2):
     return _diagonal_view(x.array, offset, dim1, dim2)
 
 
-@primitive(name="diagonal")
+@primitive(name="diagonal", takes_complex=True)
 def _undiagonal(g, *, shape, offset, dim1, dim2):
     """Zeros of ``shape`` with g on the diagonal of dim1 and dim2."""
     out = empty(shape, g.dtype, g.array)
@@ -62,7 +62,7 @@ def _plane(function: str, ndim: int, dim1: Any, dim2: Any) -> tuple[int, int]:
     return first, second
 
 
-@public("diagonal", out=False)
+@public("diagonal", out=False, takes_complex=True)
 def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """A view of the diagonal of the matrices in two dimensions, as the last dimension.
 
@@ -77,7 +77,7 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tenso
     return _diagonal(input, offset=as_integer("diagonal", "offset", offset), dim1=first, dim2=second)
 
 
-@public("diag_embed", out=False)
+@public("diag_embed", out=False, takes_complex=True)
 def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """Matrices of zeros in two new dimensions, with the last dimension of ``input`` as their diagonal.
 
@@ -97,7 +97,7 @@ def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
     return _undiagonal(input, shape=tuple(shape), offset=shift, dim1=first, dim2=second)
 
 
-@public("diag")
+@public("diag", takes_complex=True)
 def diag(input: Any, diagonal: int = 0) -> Tensor:
     """Of a vector, the matrix with it on the diagonal; of a matrix, a copy of its diagonal.
 
@@ -112,13 +112,13 @@ def diag(input: Any, diagonal: int = 0) -> Tensor:
     return clone(_diagonal(input, offset=offset, dim1=0, dim2=1))
 
 
-@public("diagflat", out=False)
+@public("diagflat", out=False, takes_complex=True)
 def diagflat(input: Any, offset: int = 0) -> Tensor:
     """The matrix of zeros with all elements of ``input`` on the diagonal."""
     return diag_embed(_reshape(input, shape=(input.array.size,)), as_integer("diagflat", "offset", offset))
 
 
-@public("trace", autocast="cpu: float32")
+@public("trace", autocast="cpu: float32", takes_complex=True)
 def trace(input: Any) -> Tensor:
     """The sum of the diagonal of a matrix, a 0-d tensor; of integers int64.
 
@@ -130,7 +130,7 @@ def trace(input: Any) -> Tensor:
     return _sum(_diagonal(input, offset=0, dim1=0, dim2=1), axes=(0,), keepdim=False)
 
 
-@public(out=False)
+@public(out=False, takes_complex=True)
 def block_diag(*tensors: Any) -> Tensor:
     """The matrix of zeros with the given matrices along its diagonal; numbers and vectors are single rows.
 

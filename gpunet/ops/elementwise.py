@@ -5,6 +5,7 @@ Each launches a ufunc that NumPy and CuPy have in common.
 
 from __future__ import annotations
 
+import cmath
 import math
 from typing import Any
 
@@ -15,7 +16,7 @@ from gpunet.autograd.autocast import casts
 from gpunet.autograd.data import convert_number
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_boolean, is_floating
+from gpunet.backend.dtypes import is_boolean, is_complex, is_floating, is_inexact, to_real
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
@@ -34,7 +35,7 @@ from gpunet.ops.broadcast import (
 from gpunet.ops.compare import BOOL, compare, eq
 from gpunet.ops.define import elementwise, unary
 from gpunet.ops.face import public
-from gpunet.ops.rounding import check_rounding_mode, floor_divide, sign, truncated_div
+from gpunet.ops.rounding import check_rounding_mode, floor_divide, truncated_div
 from gpunet.ops.special import ERF
 
 __all__ = [
@@ -52,7 +53,7 @@ WHERE = Shim(
 # Operators call the primitives; the public functions stand in front of them.
 
 
-@primitive(methods="__add__ __radd__")
+@primitive(methods="__add__ __radd__", takes_complex=True)
 def _add(a, b):
     return launch_binary(ADD, a, b)
 
@@ -60,7 +61,7 @@ def _add(a, b):
 _add.derivatives(a=lambda g: g, b=lambda g: g)
 
 
-@primitive(methods="__sub__")
+@primitive(methods="__sub__", takes_complex=True)
 def _sub(a, b):
     if _is_boolean(a) or _is_boolean(b):
         raise DtypeError("sub (-) of a boolean: expected numbers; use ~ or ^ for masks, or convert with .float() or .long()")
@@ -74,7 +75,7 @@ def _is_boolean(operand: Any) -> bool:
 _sub.derivatives(a=lambda g: g, b=lambda g: -g)
 
 
-@primitive(methods="__mul__ __rmul__")
+@primitive(methods="__mul__ __rmul__", takes_complex=True)
 def _mul(a, b):
     return launch_binary(MULTIPLY, a, b)
 
@@ -82,22 +83,22 @@ def _mul(a, b):
 _mul.derivatives(a=lambda g, b: g * b, b=lambda g, a: g * a)
 
 
-@primitive(methods="__truediv__")
+@primitive(methods="__truediv__", takes_complex=True)
 def _div(a, b):
     dtype = result_dtype(a, b)
-    return launch_binary(ufunc("divide"), a, b, dtype if is_floating(dtype) else get_default_dtype())
+    return launch_binary(ufunc("divide"), a, b, dtype if is_inexact(dtype) else get_default_dtype())
 
 
 _div.derivatives(a=lambda g, b: g / b, b=lambda g, a, b: -(g * (a / b / b)))  # b * b would overflow
 
 
-@elementwise("add", "__iadd__", launch=ADD, numbers=True)
+@elementwise("add", "__iadd__", launch=ADD, numbers=True, takes_complex=True)
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input + alpha * other, broadcast."""
     return _add(input, other if type(alpha) is int and alpha == 1 else _scaled("add", input, other, alpha))
 
 
-@elementwise("sub subtract", "__isub__", launch=ufunc("subtract"), numbers=True)
+@elementwise("sub subtract", "__isub__", launch=ufunc("subtract"), numbers=True, takes_complex=True)
 def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input - alpha * other, broadcast."""
     if type(alpha) is int and alpha == 1:
@@ -109,7 +110,7 @@ def _scaled(name: str, input: Any, other: Any, alpha: Any) -> Any:
     """alpha * other, in the dtype of the result; a number stays one."""
     dtype = result_dtype(input, other)
     own = result_dtype(alpha)
-    if own != dtype and (is_floating(own) > is_floating(dtype) or is_boolean(own)):
+    if own != dtype and (is_inexact(own) > is_inexact(dtype) or is_boolean(own)):
         raise DtypeError(f"{name}: alpha={alpha} for a result of {dtype}; expected a number of the result's kind")
     if not isinstance(alpha, Tensor):
         alpha = convert_number(alpha, dtype, name, "alpha", rounds_to_inf=True)
@@ -121,13 +122,13 @@ def _scaled(name: str, input: Any, other: Any, alpha: Any) -> Any:
     return cast(scaled, dtype=dtype) if isinstance(scaled, Tensor) and scaled.dtype != dtype else scaled
 
 
-@elementwise("mul multiply", "__imul__", launch=MULTIPLY, numbers=True)
+@elementwise("mul multiply", "__imul__", launch=MULTIPLY, numbers=True, takes_complex=True)
 def mul(input: Any, other: Any) -> Tensor:
     """input * other, broadcast."""
     return _mul(input, other)
 
 
-@elementwise("div divide true_divide", "__itruediv__", launch=ufunc("divide"), numbers=True)
+@elementwise("div divide true_divide", "__itruediv__", launch=ufunc("divide"), numbers=True, takes_complex=True)
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """input / other, broadcast; integers are divided in the default dtype.
 
@@ -141,22 +142,23 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     return (floor_divide if rounding_mode == "floor" else truncated_div)(input, other)
 
 
-@public("rsub", numbers=True)
+@public("rsub", numbers=True, takes_complex=True)
 def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """other - alpha * input."""
     return sub(other, input, alpha=alpha)
 
 
-@primitive
+@primitive(takes_complex=True)
 def _pow(a, b):
     if isinstance(b, Tensor):
         dtype = result_dtype(a, b)
-        return launch_binary(ufunc("power"), a, b, dtype) if is_floating(dtype) else _integer_pow(a, b).array
+        return launch_binary(ufunc("power"), a, b, dtype) if is_inexact(dtype) else _integer_pow(a, b).array
     check_operand("pow", b)
-    dtype = a.array.dtype if isinstance(a, Tensor) and is_floating(a.array.dtype) else result_dtype(a, b)
+    keeps_dtype = isinstance(a, Tensor) and is_floating(a.array.dtype) and type(b) is not complex
+    dtype = a.array.dtype if keeps_dtype else result_dtype(a, b)
     if b == 2:
         return launch_binary(MULTIPLY, a, a, dtype)
-    if b < 0 and not is_floating(dtype):
+    if not is_inexact(dtype) and b < 0:
         raise DtypeError(f"pow: an integer tensor has no power {b}; convert it with .float() first")
     return launch_binary(ufunc("power"), a, b, dtype)
 
@@ -173,7 +175,7 @@ def _integer_pow(a: Any, b: Tensor) -> Tensor:
 
 def _pow_base(g, a, b):
     if isinstance(b, Tensor):
-        if not is_floating(b.dtype):  # b - 1 would wrap around, and 1.0 make it float32
+        if not is_inexact(b.dtype):  # b - 1 would wrap around, and 1.0 make it float32
             b = cast(b, dtype=g.dtype)
         # b = 0 needs where(): at a = 0, b * a ** (b - 1) would be 0 * inf = NaN
         return where(eq(b, 0), 0.0, g * (b * a ** where(eq(b, 0), 1.0, b - 1)))
@@ -184,19 +186,21 @@ def _pow_base(g, a, b):
 
 def _pow_exponent(g, a, b):
     """g * a ** b * log(a); 0 where a is 0 and b is not negative, as in PyTorch."""
+    real_exponent = b.real if is_complex(b.dtype) else b
     if not isinstance(a, Tensor):
-        gradient = g * (a**b * (math.log(a) if a > 0 else -math.inf if a == 0 else math.nan))
-        return gradient if a != 0 else where(b >= 0, 0.0, gradient)
+        log_of = cmath.log if is_complex(g.dtype) else math.log
+        gradient = g * (a**b * (-math.inf if a == 0 else math.nan if log_of is math.log and a < 0 else log_of(a)))
+        return gradient if a != 0 else where(real_exponent >= 0, 0.0, gradient)
     if a.dtype != g.dtype:  # an integer, or a 0-d tensor of less precision
         a = cast(a, dtype=g.dtype)
-    is_zero = eq(a, 0) & (b >= 0)
+    is_zero = eq(a, 0) & (real_exponent >= 0)
     return where(is_zero, 0.0, g * (a**b * log(where(is_zero, 1.0, a))))
 
 
 _pow.derivatives(a=_pow_base, b=_pow_exponent)
 
 
-@elementwise("pow", "__ipow__", numbers=True, autocast="cuda: float32")
+@elementwise("pow", "__ipow__", numbers=True, autocast="cuda: float32", takes_complex=True)
 def pow(input: Any, exponent: Any) -> Tensor:
     """input ** exponent, broadcast; one of them may be a number.
 
@@ -236,14 +240,18 @@ def _pos(x):
     return x
 
 
-@unary(lambda g: -g, aliases="negative", function="negative", same_dtype=True)
+@unary(lambda g: -g, aliases="negative", function="negative", same_dtype=True, takes_complex=True)
 def neg(input):
     """-x."""
 
 
-@unary(lambda g, input: g * sign(input), aliases="absolute", function="absolute", same_dtype=True)
+def _abs_array(x: Tensor) -> Array:
+    return launch_unary(ufunc("absolute"), x, to_real(x.dtype))
+
+
+@unary(lambda g, input: g * input.sgn(), aliases="absolute", forward=_abs_array, takes_complex=True)
 def abs(input):
-    """|x|; the gradient at 0 is 0."""
+    """|x|, of complex numbers the real magnitude; the gradient at 0 is 0."""
 
 
 Tensor.__neg__, Tensor.__abs__ = neg, abs  # type: ignore[method-assign]
@@ -253,12 +261,12 @@ def _square_array(x: Tensor) -> Array:
     return launch_binary(MULTIPLY, x, x, numpy.dtype("int64") if is_boolean(x.dtype) else x.dtype)
 
 
-@unary(lambda g, input: g * (2.0 * input), forward=_square_array)
+@unary(lambda g, input: g * (2.0 * input), forward=_square_array, takes_complex=True)
 def square(input):
     """x^2."""
 
 
-@unary(lambda g, out: g / (2.0 * out))
+@unary(lambda g, out: g / (2.0 * out), takes_complex=True)
 def sqrt(input):
     """The square root of x."""
 
@@ -269,16 +277,16 @@ def _rsqrt_array(x: Tensor) -> Array:
     return root
 
 
-@unary(lambda g, out: -0.5 * (g * (out * out * out)), forward=_rsqrt_array, autocast="cuda: float32")
+@unary(lambda g, out: -0.5 * (g * (out * out * out)), forward=_rsqrt_array, autocast="cuda: float32", takes_complex=True)
 def rsqrt(input):
     """1 / sqrt(x)."""
 
 
 def _reciprocal_array(x: Tensor) -> Array:
-    return launch_binary(ufunc("divide"), 1.0, x, x.dtype if is_floating(x.dtype) else get_default_dtype())
+    return launch_binary(ufunc("divide"), 1.0, x, x.dtype if is_inexact(x.dtype) else get_default_dtype())
 
 
-@unary(lambda g, out: -(g * out * out), forward=_reciprocal_array, autocast="cuda: float32")
+@unary(lambda g, out: -(g * out * out), forward=_reciprocal_array, autocast="cuda: float32", takes_complex=True)
 def reciprocal(input):
     """1 / x."""
 
@@ -286,57 +294,57 @@ def reciprocal(input):
 # ---- exponentials, trigonometry -------------------------------------------------------------------------------------
 
 
-@unary(lambda g, out: g * out, autocast="cuda: float32")
+@unary(lambda g, out: g * out, autocast="cuda: float32", takes_complex=True)
 def exp(input):
     """e^x."""
 
 
-@unary(lambda g, out: g * (out + 1.0), autocast="cuda: float32")
+@unary(lambda g, out: g * (out + 1.0), autocast="cuda: float32", takes_complex=True)
 def expm1(input):
     """e^x - 1, accurate near 0."""
 
 
-@unary(lambda g, input: g / input, autocast="cuda: float32")
+@unary(lambda g, input: g / input, autocast="cuda: float32", takes_complex=True)
 def log(input):
     """The natural logarithm of x."""
 
 
-@unary(lambda g, input: g / (input + 1.0), autocast="cuda: float32")
+@unary(lambda g, input: g / (input + 1.0), autocast="cuda: float32", takes_complex=True)
 def log1p(input):
     """log(1 + x), accurate near 0."""
 
 
-@unary(lambda g, input: g / (input * math.log(2.0)), autocast="cuda: float32")
+@unary(lambda g, input: g / (input * math.log(2.0)), autocast="cuda: float32", takes_complex=True)
 def log2(input):
     """The logarithm of x to base 2."""
 
 
-@unary(lambda g, input: g / (input * math.log(10.0)), autocast="cuda: float32")
+@unary(lambda g, input: g / (input * math.log(10.0)), autocast="cuda: float32", takes_complex=True)
 def log10(input):
     """The logarithm of x to base 10."""
 
 
-@unary(lambda g, input: g * input.cos())
+@unary(lambda g, input: g * input.cos(), takes_complex=True)
 def sin(input):
     """The sine of x in radians."""
 
 
-@unary(lambda g, input: -(g * input.sin()))
+@unary(lambda g, input: -(g * input.sin()), takes_complex=True)
 def cos(input):
     """The cosine of x in radians."""
 
 
-@unary(lambda g, out: g * (out * out + 1.0), autocast="cuda: float32")
+@unary(lambda g, out: g * (out * out + 1.0), autocast="cuda: float32", takes_complex=True)
 def tan(input):
     """The tangent of x in radians."""
 
 
-@unary(lambda g, input: g * input.cosh(), autocast="cuda: float32")
+@unary(lambda g, input: g * input.cosh(), autocast="cuda: float32", takes_complex=True)
 def sinh(input):
     """(e^x - e^-x) / 2."""
 
 
-@unary(lambda g, input: g * input.sinh(), autocast="cuda: float32")
+@unary(lambda g, input: g * input.sinh(), autocast="cuda: float32", takes_complex=True)
 def cosh(input):
     """(e^x + e^-x) / 2."""
 
@@ -394,7 +402,7 @@ def minimum(input: Any, other: Any) -> Tensor:
     return _minimum(input, other)
 
 
-@primitive
+@primitive(takes_complex=True)
 def _where(condition, a, b):
     mask = condition.array
     shape = broadcast_shape("where", mask.shape, *(v.shape for v in (a, b) if isinstance(v, Tensor)))
@@ -415,7 +423,7 @@ def _selectable(operand: Any, dtype: numpy.dtype[Any]) -> Any:
 _where.derivatives(a=lambda g, condition: _where(condition, g, 0.0), b=lambda g, condition: _where(condition, 0.0, g))
 
 
-@public()
+@public(takes_complex=True)
 def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """``input`` where ``condition`` is true, else ``other``; an element that is not selected gets gradient zero.
 
@@ -453,7 +461,7 @@ _where_method.__name__ = _where_method.__qualname__ = "where"
 public("where", out=False)(_where_method)
 
 
-@elementwise("masked_fill")
+@elementwise("masked_fill", takes_complex=True)
 def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     """``value``, a number or a 0-d tensor, where ``mask`` is true, else ``input``; in the dtype of ``input``.
 
@@ -462,7 +470,7 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
         ShapeError: the value has dimensions.
     """
     mask = _checked_mask("masked_fill", "mask", mask)
-    if not isinstance(value, (Tensor, float, int)) and devices.is_array(value):
+    if not isinstance(value, (Tensor, float, int, complex)) and devices.is_array(value):
         value = wrap(value)
     if not isinstance(value, Tensor):
         value = convert_number(value, input.dtype, "masked_fill", "value", rounds_to_inf=True)

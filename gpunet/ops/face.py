@@ -19,9 +19,10 @@ import numpy
 
 from gpunet.autograd import COPY, Tensor, bump_version, ignore_fp_errors, is_grad_enabled, method, wrap
 from gpunet.autograd.autocast import call_with_casts, parse_rules
+from gpunet.autograd.complex_numbers import refuse_complex
 from gpunet.autograd.data import convert_number
 from gpunet.autograd.mode import autocasting
-from gpunet.backend.dtypes import category, is_floating
+from gpunet.backend.dtypes import category, complex_in_use, is_floating, is_inexact
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, OutOfRangeError, ShapeError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,14 +32,16 @@ NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input",
 
 
 def public(
-    methods: str = "", *, out: bool = True, numbers: bool = False, names: Mapping[str, str] | None = None, autocast: str = ""
-) -> Callable[[F], F]:
+    methods: str = "", *, out: bool = True, numbers: bool = False, names: Mapping[str, str] | None = None, autocast: str = "",
+    takes_complex: bool = False,
+) -> Callable[[F], F]:  # fmt: skip
     """Decorator of a function with PyTorch's parameter names.
 
     * A first parameter ``input`` becomes a Tensor: arrays and numbers are taken as well.
     * NumPy's names of parameters are accepted (:data:`NUMPY_NAMES`).
     * A parameter annotated as ``bool`` takes True and False only: ``x.sum(0, 1)`` does not mean ``keepdim=True``.
     * ``out=`` receives a copy of the result.
+    * Complex tensors are refused, unless the function ``takes_complex``.
 
     Args:
         methods: names under which the function becomes a method of Tensor, separated by spaces.
@@ -46,6 +49,7 @@ def public(
         numbers: a number stays one as ``input``, as in ``pow(2, x)``.
         names: other names of parameters, as the method or another overload has them in PyTorch -> the parameter.
         autocast: the rules in an autocast block, see :mod:`gpunet.autograd.autocast`.
+        takes_complex: whether what the function computes of complex tensors is right, with its gradient.
     """
     rules = parse_rules(autocast) or None
     convert = _keep_number if numbers else wrap
@@ -72,19 +76,22 @@ def public(
                     args = (convert(options.pop("input")),)
             if flags and (options or len(args) > first_flag):
                 _check_flags(function.__name__, flags, args, options)
+            if complex_in_use and not takes_complex:
+                refuse_complex(function.__name__, (*args, *options.values()))
             if rules is not None and autocasting:
                 result = call_with_casts(function, rules, args, options)
             else:
                 result = function(*args, **options)
             return result if destination is None else write_out(function.__name__, destination, result)
 
+        call.takes_complex = takes_complex  # type: ignore[attr-defined]
         return method(methods)(call)  # type: ignore[return-value]
 
     return decorate
 
 
 def _keep_number(value: Any) -> Any:
-    return value if isinstance(value, (Tensor, int, float, numpy.generic)) else wrap(value)
+    return value if isinstance(value, (Tensor, int, float, complex, numpy.generic)) else wrap(value)
 
 
 def parameter_names(function: Any) -> tuple[str, ...]:
@@ -218,7 +225,7 @@ def as_factor(function: str, name: str, value: Any, dtype: numpy.dtype[Any]) -> 
         DtypeError: it is floating, and the dtype is not; or it is no number.
     """
     given = value.dtype if isinstance(value, Tensor) else None
-    if not is_floating(dtype) and (is_floating(given) if given is not None else isinstance(value, (float, numpy.floating))):
+    if not is_inexact(dtype) and (is_floating(given) if given is not None else isinstance(value, (float, numpy.floating))):
         raise DtypeError(f"{function}: {name}={value!r} for tensors of {dtype}; expected an integer")
     return convert_number(value, dtype, function, name, rounds_to_inf=True)
 

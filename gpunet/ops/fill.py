@@ -10,6 +10,7 @@ from gpunet.backend import devices
 from gpunet.errors import ShapeError
 from gpunet.launch.memory import empty, move_to_device
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast
+from gpunet.ops.convert import real_if_narrowed
 from gpunet.ops.face import public
 from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place, overwrite
 
@@ -40,7 +41,7 @@ def zero_(input: Tensor) -> Tensor:
     return fill_(input, 0)
 
 
-@public("copy_", out=False)
+@public("copy_", out=False, takes_complex=True)
 @ignore_fp_errors
 def copy_(input: Tensor, other: Any, non_blocking: bool = False) -> Tensor:
     """Copy ``other`` into the tensor, with broadcasting and conversion of dtype and device.
@@ -50,6 +51,7 @@ def copy_(input: Tensor, other: Any, non_blocking: bool = False) -> Tensor:
     """
     other = wrap(other)
     check_in_place(input, (other,), "copy_")
+    other = real_if_narrowed(other, input.dtype)
     if other.device != input.device:
         other = make_tensor(move_to_device(other.array, input.device))
     return assign(input, other, "copy_")

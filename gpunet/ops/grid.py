@@ -42,7 +42,7 @@ def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
     return tuple(_expand("broadcast_tensors", x, shape) for x in given)
 
 
-@public(out=False)
+@public(out=False, takes_complex=True)
 def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
     """The coordinates of a grid: views of n vectors or 0-d tensors in n dimensions, the i-th of which varies along the i-th.
 
@@ -75,7 +75,7 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
     )
 
 
-@public(out=False)
+@public(out=False, takes_complex=True)
 def cartesian_prod(*tensors: Any) -> Tensor:
     """All tuples of an element of each vector, as the rows of a matrix; of one vector the vector itself.
 
@@ -91,7 +91,7 @@ def cartesian_prod(*tensors: Any) -> Tensor:
     return stack([_reshape(x, shape=(x.array.size,)) for x in meshgrid(*given)], 1)
 
 
-@public(out=False)
+@public(out=False, takes_complex=True)
 def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Tensor:
     """All subsets of ``r`` elements of a vector, in their order, as the rows of a matrix.
 

@@ -18,7 +18,8 @@ from gpunet.autograd import (
     operands,
     primitive,
 )
-from gpunet.backend.dtypes import category, is_boolean, is_floating
+from gpunet.autograd.complex_numbers import refuse_complex
+from gpunet.backend.dtypes import category, complex_in_use, is_boolean, is_complex, is_floating
 from gpunet.errors import DtypeError, GradientError, InPlaceError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Ufunc
@@ -26,13 +27,16 @@ from gpunet.ops.broadcast import broadcast_shape, cast, check_operand, zero_grad
 from gpunet.ops.face import numpy_names, rename
 
 
-def in_place(function: Callable[..., Tensor], name: str, launch: Ufunc | None = None) -> Callable[..., Tensor]:
+def in_place(
+    function: Callable[..., Tensor], name: str, launch: Ufunc | None = None, takes_complex: bool = False
+) -> Callable[..., Tensor]:
     """Return the in-place variant of a function: it writes the result to the first argument, and returns that.
 
     Args:
         name: the method that a user calls, for messages.
         launch: the function as a ufunc of the tensor and at most one more operand, to be launched directly on a floating
             tensor if there is no graph and no keyword.
+        takes_complex: as of :func:`gpunet.ops.face.public`.
     """
 
     num_arguments = launch.numpy_function.nin - 1 if launch is not None else None
@@ -44,6 +48,8 @@ def in_place(function: Callable[..., Tensor], name: str, launch: Ufunc | None = 
         if options:
             rename(name, options, aliases)
         others = (*args, *options.values()) if options else args
+        if complex_in_use and not takes_complex:
+            refuse_complex(name, (input, *others))
         needs_graph = check_in_place(input, others, name)
         array = input.array
         if len(args) == num_arguments and not (needs_graph or options) and array.size and is_floating(array.dtype):
@@ -74,11 +80,11 @@ def in_place(function: Callable[..., Tensor], name: str, launch: Ufunc | None = 
 
 
 def _fits(target: Tensor, other: Any, name: str) -> bool:
-    """Whether a second operand leaves the shape of ``target`` as it is, and needs no check of booleans."""
+    """Whether a second operand leaves the shape of a floating ``target`` as it is, and needs no check of its dtype."""
     if not isinstance(other, Tensor):
         check_operand(name, other)
-        return not isinstance(other, bool)
-    if is_boolean(other.dtype):
+        return not isinstance(other, (bool, complex))
+    if is_boolean(other.dtype) or (complex_in_use and is_complex(other.dtype)):
         return False
     return other.shape == target.shape or broadcast_shape(name, target.shape, other.shape) == target.shape
 
@@ -102,7 +108,7 @@ def assign_in_place(target: Tensor, result: Tensor, name: str) -> Tensor:
     return target
 
 
-@primitive(name="copy_")
+@primitive(name="copy_", takes_complex=True)
 def overwrite(x, source):
     """The source, of which x receives a gradient of zero."""
     return source.array if source.dtype == x.dtype else cast(source, dtype=x.dtype).array

@@ -21,10 +21,11 @@ from gpunet.autograd import (
     primitive,
     wrap,
 )
+from gpunet.autograd.complex_numbers import refuse_complex
 from gpunet.autograd.data import array_of_data, convert_number
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import category, int32, int64, is_boolean, uint8
+from gpunet.backend.dtypes import category, complex_in_use, int32, int64, is_boolean, is_complex, uint8
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, ShapeError
 from gpunet.launch.memory import empty, move_to_device
 from gpunet.launch.shims import Shim
@@ -178,7 +179,7 @@ def _joined(pattern: tuple[Any, ...], arrays: Sequence[Tensor]) -> tuple[Any, ..
     return tuple([next(remaining) if item is ARRAY else item for item in pattern])
 
 
-@primitive(name="indexing", view=True)
+@primitive(name="indexing", view=True, takes_complex=True)
 def _index(x, *arrays, pattern, site=GETITEM):
     """x[index]: a view for integers and slices, a copy for index arrays.  ``site`` is the user's function, for messages."""
     index = _joined(pattern, arrays)
@@ -196,7 +197,7 @@ def _index(x, *arrays, pattern, site=GETITEM):
     return out
 
 
-@primitive(name="indexing")
+@primitive(name="indexing", takes_complex=True)
 def _unindex(g, *arrays, pattern, shape, site=GETITEM):
     """Zeros of ``shape`` with g added at the index: the gradient of indexing."""
     index = _joined(pattern, arrays)
@@ -238,6 +239,8 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 def _assign(array: Array, value: Any, index: tuple[Any, ...], site: Site = SETITEM) -> None:
     """array[index] = value, on behalf of the function ``site``."""
+    if complex_in_use and not is_complex(array.dtype):
+        refuse_complex(site.name, (value,))
     value = value.array if isinstance(value, Tensor) else value
     if _is_view(index):
         PUT(array, value, index=index)
@@ -251,7 +254,7 @@ def _assign(array: Array, value: Any, index: tuple[Any, ...], site: Site = SETIT
             raise _index_error(error, found, site, array.shape) from None
 
 
-@primitive(name="assignment to an index")
+@primitive(name="assignment to an index", takes_complex=True)
 def _with_index(x, value, *arrays, pattern, site=SETITEM):
     """A copy of x with x[index] = value."""
     out = empty(x.shape, x.dtype, x.array)
@@ -320,7 +323,7 @@ def _assigned_value(value: Any, x: Tensor, shape: tuple[int, ...], has_arrays: b
         if value.ndim:
             raise DeviceError(f"{name}: the value is on {value.device}, the tensor on {x.device}; move it with .to(x.device)")
         value = value.to(x.device)
-    if has_arrays and category(value.dtype) > category(x.dtype):
+    if (has_arrays or is_complex(value.dtype)) and category(value.dtype) > category(x.dtype):
         raise DtypeError(f"{name}: the value has dtype {value.dtype}, the tensor {x.dtype}; convert it with .to(x.dtype)")
     extra = max(value.ndim - len(shape), 0)
     if value.array.shape[:extra] == (1,) * extra:  # PyTorch drops leading dimensions of one element
@@ -377,7 +380,7 @@ def gather_index(dim: int, index: Tensor, x: Tensor) -> tuple[Any, ...]:
     return tuple(grid)
 
 
-@public("gather")
+@public("gather", takes_complex=True)
 def gather(input: Tensor, dim: int, index: Any, *, sparse_grad: bool = False) -> Tensor:
     """Pick one element of input per element of ``index``: for dim 0, out[i][j] = input[index[i][j]][j].
 
@@ -432,7 +435,7 @@ def checked_indices(index: Any, function: str, x: Tensor) -> Tensor:
     return _on_device_of(index, x)
 
 
-@public("index_select")
+@public("index_select", takes_complex=True)
 def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
     """The slices of input along ``dim`` at the integers of a 1-d index, from 0.
 
@@ -452,7 +455,7 @@ def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
     return index_with(input, (slice(None),) * at + (index,), INDEX_SELECT)
 
 
-@public("masked_select")
+@public("masked_select", takes_complex=True)
 def masked_select(input: Tensor, mask: Any) -> Tensor:
     """The elements where the boolean ``mask`` is true, as a 1-d tensor; input and mask broadcast.
 
@@ -478,13 +481,13 @@ def _triangle(x: Tensor, diagonal: Any, name: str) -> Tensor:
     return where(make_tensor(constant(xp.broadcast_to(keep, x.array.shape))), x, zero)
 
 
-@elementwise("tril")
+@elementwise("tril", takes_complex=True)
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of the last two dimensions; elements above ``diagonal`` are zero."""
     return _triangle(input, diagonal, "tril")
 
 
-@elementwise("triu")
+@elementwise("triu", takes_complex=True)
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of the last two dimensions; elements below ``diagonal`` are zero."""
     return _triangle(input, diagonal, "triu")

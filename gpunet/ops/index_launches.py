@@ -17,8 +17,8 @@ import numpy
 
 from gpunet.autograd import COPY, FILL, Tensor, contiguous
 from gpunet.backend import devices
-from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import C_TYPES, is_boolean, is_floating
+from gpunet.backend.devices import Array, real_view
+from gpunet.backend.dtypes import C_TYPES, is_boolean, is_complex, is_floating, is_inexact
 from gpunet.errors import GpunetError, LabelError, OutOfRangeError, ShapeError
 from gpunet.launch.faults import Fault, fault_code, fault_record, report_first
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
@@ -492,8 +492,19 @@ def check_labels(labels: Array, classes: int, site: Site) -> None:
 
 
 def _gather(out: Array, x: Array, positions: Array, size: int, inner: int) -> None:
+    out, x, inner = _numbers(out), _numbers(x), _width_of(x, inner)
     bits = numpy.array(numpy.nan, x.dtype).view(_word(x.itemsize)) if is_floating(x.dtype) else 0
     gather_rows(_bytes(out), _bytes(x), positions, size=size, inner=inner, itemsize=x.itemsize, fill=int(bits))
+
+
+def _numbers(array: Array) -> Array:
+    """A contiguous array as our kernels move it: a complex number is two numbers side by side."""
+    return real_view(array) if is_complex(array.dtype) else array
+
+
+def _width_of(array: Array, inner: int) -> int:
+    """The numbers that lie side by side in ``inner`` elements."""
+    return 2 * inner if is_complex(array.dtype) else inner
 
 
 def _sorted(positions: Array) -> tuple[Array, Array]:
@@ -559,7 +570,7 @@ def put(x: Array, value: Any, index: tuple[Any, ...], site: Site) -> None:
         values = contiguous(value)
     ascending, order = _sorted(_positions(picked, site))
     with _contiguous_target(picked) as target:
-        options = {"size": picked.size, "inner": picked.inner, "itemsize": x.itemsize}
+        options = {"size": picked.size, "inner": _width_of(x, picked.inner), "itemsize": _numbers(values).itemsize}
         scatter_rows(_bytes(target), _bytes(values), ascending, order, **options)
 
 
@@ -569,20 +580,21 @@ def add_at(out: Array, values: Array, index: tuple[Any, ...], site: Site) -> Non
     A stable argsort of the positions lets one thread sum the values of an element in their original order.
     """
     # all launches, so that a replay recomputes the positions when the indices (argmax, labels) have changed
-    add = add_rows if is_floating(out.dtype) else INTEGER_ADD
+    add = add_rows if is_inexact(out.dtype) else INTEGER_ADD
     on_cpu = type(out) is numpy.ndarray
-    if not on_cpu and not needs_kernels(index):
+    if not on_cpu and not needs_kernels(index) and not is_complex(out.dtype):
         ascending, order = _sorted_on_cpu(flat_positions(out, values.size, index, site))
         add(out.reshape(-1), contiguous(values).reshape(-1), ascending, order)
         return
     picked = pick(out, index, site)
     ascending, order = _sorted_on_cpu(_positions_on_cpu(picked, site)) if on_cpu else _sorted(_positions(picked, site))
+    inner = _width_of(out, picked.inner)
     with _contiguous_target(picked) as target:
-        rows = contiguous(values).reshape(picked.outer, picked.num_positions, picked.inner)
-        if picked.outer == picked.inner == 1:
+        target, rows = _numbers(target), _numbers(contiguous(values)).reshape(picked.outer, picked.num_positions, inner)
+        if picked.outer == inner == 1:
             add(target.reshape(-1), rows.reshape(-1), ascending, order)
         else:
-            add(target.reshape(picked.outer, picked.size, picked.inner), rows, ascending, order)
+            add(target.reshape(picked.outer, picked.size, inner), rows, ascending, order)
 
 
 # ---- rows of a table --------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@primitive
+@primitive(takes_complex=True)
 def _cat(*tensors, dim, starts):
     """Concatenate; input i begins at ``starts[i]`` along ``dim``."""
     shape = list(tensors[0].array.shape)
@@ -49,7 +49,7 @@ def _operands(function: str, tensors: Any) -> list[Tensor]:
     return [wrap(x) for x in tensors]
 
 
-@public()
+@public(takes_complex=True)
 def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Concatenate tensors along ``dim``.  Tensors of shape (0,) are skipped, as in PyTorch.
 
@@ -73,7 +73,7 @@ def _joined(function: str, tensors: Any, dim: Any) -> Tensor:
     return _cat(*parts, dim=at, starts=(0, *itertools.accumulate(x.array.shape[at] for x in parts)))
 
 
-@public()
+@public(takes_complex=True)
 def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Stack tensors of the same shape along a new dimension ``dim``.
 
@@ -90,44 +90,44 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     return _cat(*(_reshape(x, shape=(*shape[:at], 1, *shape[at:])) for x in parts), dim=at, starts=(*range(len(parts) + 1),))
 
 
-@public()
+@public(takes_complex=True)
 def concat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """:func:`cat` under another name."""
     return _joined("concat", tensors, dim)
 
 
-@public()
+@public(takes_complex=True)
 def concatenate(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """:func:`cat` under NumPy's name."""
     return _joined("concatenate", tensors, dim)
 
 
-@public()
+@public(takes_complex=True)
 def hstack(tensors: Sequence[Any]) -> Tensor:
     """Concatenate along dimension 1, vectors and numbers along dimension 0."""
     parts = atleast_1d(_operands("hstack", tensors))
     return _joined("hstack", parts, 0 if parts[0].ndim == 1 else 1)
 
 
-@public()
+@public(takes_complex=True)
 def vstack(tensors: Sequence[Any]) -> Tensor:
     """Concatenate along dimension 0; vectors are rows."""
     return _joined("vstack", atleast_2d(_operands("vstack", tensors)), 0)
 
 
-@public()
+@public(takes_complex=True)
 def row_stack(tensors: Sequence[Any]) -> Tensor:
     """:func:`vstack` under another name."""
     return _joined("row_stack", atleast_2d(_operands("row_stack", tensors)), 0)
 
 
-@public()
+@public(takes_complex=True)
 def dstack(tensors: Sequence[Any]) -> Tensor:
     """Concatenate along dimension 2; matrices get a third dimension of size 1, vectors and numbers also a first one."""
     return _joined("dstack", atleast_3d(_operands("dstack", tensors)), 2)
 
 
-@public()
+@public(takes_complex=True)
 def column_stack(tensors: Sequence[Any]) -> Tensor:
     """Concatenate along dimension 1; vectors and numbers are columns."""
     parts = _operands("column_stack", tensors)
@@ -144,7 +144,7 @@ def _pieces(x: Tensor, at: int, sizes: Sequence[int]) -> tuple[Tensor, ...]:
     return tuple(_index(x, pattern=_span(i, at, starts)) for i in range(len(sizes)))
 
 
-@public("split", out=False, names={"tensor": "input", "split_size": "split_size_or_sections"})
+@public("split", out=False, names={"tensor": "input", "split_size": "split_size_or_sections"}, takes_complex=True)
 def split(input: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Split into views along ``dim``: of one size (the last may be smaller), or of a list of sizes.
 
@@ -167,7 +167,7 @@ def split(input: Any, split_size_or_sections: int | Sequence[int], dim: int = 0)
     return _pieces(input, at, [min(size, total - start) for start in range(0, total, size or 1)] or [0])
 
 
-@public("chunk", out=False)
+@public("chunk", out=False, takes_complex=True)
 def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """Split into at most ``chunks`` views of equal size along ``dim``; the last may be smaller.
 
@@ -182,7 +182,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     return _pieces(input, at, [min(size, total - start) for start in range(0, total, size)] if size else [0] * chunks)
 
 
-@public("unbind", out=False)
+@public("unbind", out=False, takes_complex=True)
 def unbind(input: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """The slices along ``dim``, a tuple of views without that dimension."""
     at = normalize_slice_dim(dim, input, "unbind")
@@ -218,7 +218,7 @@ def _split_at(function: str, x: Tensor, at: int, given: Any) -> tuple[Tensor, ..
 _NAMES = dict.fromkeys(("sections", "indices", "tensor_indices_or_sections"), "indices_or_sections")
 
 
-@public("tensor_split", out=False, names=_NAMES)
+@public("tensor_split", out=False, names=_NAMES, takes_complex=True)
 def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Split into views along ``dim``, into a number of sections whose sizes differ by 1 at most, or at indices.
 
@@ -243,7 +243,7 @@ def _split_along(name: str, dim: int) -> Any:
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"Split into views along dimension {dim}, into a number of equal sections, or at a sequence of indices."
-    return public(name, out=False, names=_NAMES)(function)
+    return public(name, out=False, names=_NAMES, takes_complex=True)(function)
 
 
 hsplit = _split_along("hsplit", 1)
@@ -251,7 +251,7 @@ vsplit = _split_along("vsplit", 0)
 dsplit = _split_along("dsplit", 2)
 
 
-@public("narrow", out=False)
+@public("narrow", out=False, takes_complex=True)
 def narrow(input: Any, dim: int, start: Any, length: int) -> Tensor:
     """A view of ``length`` elements along ``dim``, beginning at ``start``, an integer or a 0-d integer tensor.
 
@@ -269,7 +269,7 @@ def narrow(input: Any, dim: int, start: Any, length: int) -> Tensor:
     return _index(input, pattern=(slice(None),) * at + (slice(begin, begin + count),))
 
 
-@public("select", out=False)
+@public("select", out=False, takes_complex=True)
 def select(input: Any, dim: int, index: int) -> Tensor:
     """A view of the slice ``index`` along ``dim``, without that dimension.
 

@@ -14,6 +14,7 @@ from gpunet.backend import dtypes
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.ops.broadcast import broadcast_shape, in_accumulator
+from gpunet.ops.complex_numbers import conj
 from gpunet.ops.diagonal import _diagonal, _plane
 from gpunet.ops.dims import Dims, kept_shape, normalize_dim, normalize_dims, reduced_dims
 from gpunet.ops.elementwise import abs
@@ -83,7 +84,7 @@ def _vector_norm_of(function: str, x: Any, p: Any, dim: Dims, keepdim: bool, dty
     return _vector_norm(x, float(p), axes, keepdim)
 
 
-@public(names={"input": "x", "a": "x"}, autocast="cuda: float32")
+@public(names={"input": "x", "a": "x"}, autocast="cuda: float32", takes_complex=True)
 def vector_norm(x: Any, ord: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The norm of vectors: sum(|x|^ord)^(1/ord) over ``dim``, None being all elements.
 
@@ -134,7 +135,7 @@ def _matrix_norm_of(function: str, x: Any, order: Any, dim: Any, keepdim: bool, 
     return found
 
 
-@public(names=NAMES_OF_A, autocast="cuda: float32")
+@public(names=NAMES_OF_A, autocast="cuda: float32", takes_complex=True)
 def matrix_norm(
     A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None  # noqa: N803
 ) -> Tensor:
@@ -151,7 +152,7 @@ def matrix_norm(
     return _matrix_norm_of("linalg.matrix_norm", A, ord, dim, keepdim, dtype)
 
 
-@public(names=NAMES_OF_A, autocast="cuda: float32")
+@public(names=NAMES_OF_A, autocast="cuda: float32", takes_complex=True)
 def norm(A: Any, ord: Any = None, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:  # noqa: N803
     """:func:`vector_norm` over one dimension, :func:`matrix_norm` over two; without ``ord`` the root of the sum of squares.
 
@@ -582,9 +583,9 @@ def multi_dot(tensors: Sequence[Any]) -> Tensor:
     return _reshape(product, shape=(() if first else (rows,)) + (() if last else (columns,))) if first or last else product
 
 
-@public(autocast="half")
+@public(autocast="half", takes_complex=True)
 def vecdot(x: Any, y: Any, *, dim: int = -1) -> Tensor:
-    """The dot products of vectors along ``dim``; the tensors broadcast.
+    """The dot products of vectors along ``dim``; the tensors broadcast, and a complex first one is conjugated.
 
     Raises:
         ShapeError: the sizes of the dimension differ.
@@ -594,10 +595,10 @@ def vecdot(x: Any, y: Any, *, dim: int = -1) -> Tensor:
     if not ndim:
         raise ShapeError("linalg.vecdot: the tensors have no dimensions; expected vectors")
     at = normalize_dim(dim, ndim, "linalg.vecdot")
-    return in_accumulator(lambda a, b: _sum(a * b, axes=(at,), keepdim=False))(x, y)
+    return in_accumulator(lambda a, b: _sum(a * b, axes=(at,), keepdim=False))(conj(x), y)
 
 
-@public(autocast="cuda: widest")
+@public(autocast="cuda: widest", takes_complex=True)
 def cross(input: Any, other: Any, *, dim: int = -1) -> Tensor:
     """The cross product of vectors of three elements along ``dim``; the tensors broadcast.
 
@@ -607,7 +608,7 @@ def cross(input: Any, other: Any, *, dim: int = -1) -> Tensor:
     return cross_of("linalg.cross", input, other, as_integer("linalg.cross", "dim", dim))
 
 
-@public(out=False)
+@public(out=False, takes_complex=True)
 def diagonal(A: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:  # noqa: N803
     """:func:`gpunet.diagonal` of the last two dimensions."""
     x = wrap(A, "linalg.diagonal")

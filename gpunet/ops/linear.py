@@ -20,7 +20,7 @@ from gpunet.autograd import Gradient, Tensor, fused, wrap
 from gpunet.autograd.autocast import casts
 from gpunet.backend import blas
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_floating
+from gpunet.backend.dtypes import complex_in_use, is_complex, is_inexact
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.kernel import kernel
 from gpunet.launch.memory import empty
@@ -253,6 +253,8 @@ def linear_layers(x: Any, layers: Sequence[tuple[Any, Any, str, float]]) -> Tens
         for layer in layers:  # each casts its input to the dtype of its weight
             x = linear_layers(x, [layer])
         return x
+    if complex_in_use and (is_complex(dtype) or is_complex(x.array.dtype)):
+        return _complex_layers(x, layers)
     if x.array.dtype != dtype:
         x = cast(x, dtype=dtype)
     if x.array.ndim == 2:
@@ -262,7 +264,17 @@ def linear_layers(x: Any, layers: Sequence[tuple[Any, Any, str, float]]) -> Tens
     return out.reshape(*x.shape[:-1], features)
 
 
-@public(autocast="half")
+def _complex_layers(x: Tensor, layers: Sequence[tuple[Any, Any, str, float]]) -> Tensor:
+    """:func:`linear_layers` of complex numbers, which our kernels do not take."""
+    for weight, bias, name, alpha in layers:
+        if x.dtype != weight.dtype:
+            raise DtypeError(f"linear: input has dtype {x.dtype}, the weight {weight.dtype}; expected one dtype")
+        x = matmul(x, weight.mT)
+        x = find(name, alpha).composed(x if bias is None else x + bias, alpha)
+    return x
+
+
+@public(autocast="half", takes_complex=True)
 def linear(
     input: Any, weight: Any, bias: Any = None, *, activation: str = "identity", alpha: float | None = None
 ) -> Tensor:
@@ -288,9 +300,9 @@ def linear(
     bias = None if bias is None else wrap(bias)
     if weight.ndim == 1 and bias is None:
         return linear(input, weight.reshape(1, -1), activation=activation, alpha=alpha).squeeze(-1)
-    if is_floating(weight.dtype) and (bias is None or bias.shape == weight.shape[:1]):
+    if is_inexact(weight.dtype) and (bias is None or bias.shape == weight.shape[:1]):
         return linear_layers(input, [(weight, bias, activation, alpha)])
-    if is_floating(weight.dtype) or not input.ndim:
+    if is_inexact(weight.dtype) or not input.ndim:
         product = linear_layers(input, [(weight, None, "identity", 0.0)])
     else:
         check_linear(input.shape[-1], weight, None)

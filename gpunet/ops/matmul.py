@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, contiguous, method, primitive, wrap
+from gpunet.autograd import COPY, MULTIPLY, Tensor, contiguous, make_tensor, method, primitive, wrap
 from gpunet.autograd.autocast import casts
 from gpunet.backend import blas, devices
-from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_boolean, is_floating
+from gpunet.backend.devices import Array, real_view
+from gpunet.backend.dtypes import is_boolean, is_complex, is_floating, to_real
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.kernel import kernel
 from gpunet.launch.memory import empty
@@ -58,11 +58,11 @@ def _batched(x: Array, batch: tuple[int, ...]) -> Array:
     )
 
 
-#: Of integers; no BLAS and no tensor core computes them.
-INTEGER_MATMUL = Shim("matmul", lambda xp, out, a, b: xp.matmul(a, b, out=out))
+#: Of integers, which no BLAS computes, and on the CPU of complex numbers.
+MATMUL = Shim("matmul", lambda xp, out, a, b: xp.matmul(a, b, out=out))
 
 
-@primitive
+@primitive(takes_complex=True)
 def _matmul(a, b):
     """a (..., m, k), b (..., k, n) -> (..., m, n)."""
     dtype = result_dtype(a, b)
@@ -71,7 +71,9 @@ def _matmul(a, b):
     out = empty((*batch, x.shape[-2], y.shape[-1]), dtype, x)
     if not out.size:
         return out
-    if is_floating(dtype):
+    if is_complex(dtype) and type(out) is not numpy.ndarray:
+        _complex_matmul(out, x, y)
+    elif is_floating(dtype):
         left, right, product = _batched(x, batch), _batched(y, batch), out.reshape(-1, *out.shape[-2:])
         if type(out) is numpy.ndarray:
             matmul_forward(product, None, None, left, right)
@@ -79,8 +81,22 @@ def _matmul(a, b):
             cut = best_cut(*product.shape[1:], left.shape[2], len(product))
             matmul_forward(product, *workspace(out, cut), left, right, cut=cut)
     else:
-        INTEGER_MATMUL(out, x, y)
+        MATMUL(out, x, y)
     return out
+
+
+def _complex_matmul(out: Array, a: Array, b: Array) -> None:
+    """out = a b, as one real product of twice the depth and width: of rows a = (re, im, re, im ...) as they lie in memory.
+
+    Row k of b becomes two, (re, im, re, im ...) and that times i, (-im, re, -im, re ...).  Our kernels take complex numbers so.
+    """
+    pairs = empty((*b.shape[:-1], 2, b.shape[-1], 2), to_real(b.dtype), b)
+    for row, column, part in ((0, 0, b.real), (0, 1, b.imag), (1, 1, b.real)):
+        COPY(pairs[..., row, :, column], part)
+    MULTIPLY(pairs[..., 1, :, 0], b.imag, -1.0)  # NumPy 2.4's negative is wrong for some strides
+    real_b = pairs.reshape(*b.shape[:-2], 2 * b.shape[-2], 2 * b.shape[-1])
+    product = _matmul(make_tensor(real_view(contiguous(a))), make_tensor(real_b)).array
+    COPY(real_view(out), product)
 
 
 _matmul.derivatives(a=lambda g, b: _matmul(g, b.mT), b=lambda g, a: _matmul(a.mT, g))
@@ -123,7 +139,7 @@ def _rmatmul(b: Any, a: Any) -> Tensor:
     return _product("matmul", wrap(a), wrap(b))
 
 
-@public("matmul", autocast="half")
+@public("matmul", autocast="half", takes_complex=True)
 def matmul(input: Any, other: Any) -> Tensor:
     """Matrix product: a 1-d operand is a row (left) or column (right) vector, and batch dimensions broadcast.
 
@@ -141,7 +157,7 @@ def _check_shapes(function: str, expected: str, fits: bool, a: Tensor, b: Tensor
         raise ShapeError(f"{function}: shapes {tuple(a.shape)} and {tuple(b.shape)}; expected {expected}")
 
 
-@public("mm", autocast="half")
+@public("mm", autocast="half", takes_complex=True)
 def mm(input: Any, mat2: Any) -> Tensor:
     """The product of two matrices.
 
@@ -153,7 +169,7 @@ def mm(input: Any, mat2: Any) -> Tensor:
     return _product("mm", input, mat2)
 
 
-@public("bmm", autocast="half")
+@public("bmm", autocast="half", takes_complex=True)
 def bmm(input: Any, mat2: Any) -> Tensor:
     """The products of two batches of matrices, (batch, n, k) and (batch, k, m).
 
@@ -166,7 +182,7 @@ def bmm(input: Any, mat2: Any) -> Tensor:
     return _product("bmm", input, mat2)
 
 
-@public("dot", autocast="cuda: widest")
+@public("dot", autocast="cuda: widest", takes_complex=True)
 def dot(input: Any, tensor: Any) -> Tensor:
     """The dot product of two vectors, a 0-d tensor.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, get_default_dtype, primitive
-from gpunet.backend.dtypes import accumulator, is_floating
+from gpunet.backend.dtypes import accumulator, is_complex, is_floating, to_real
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.ops.compare import eq
 from gpunet.ops.dims import Dims, dropped_shape, kept_shape, reduced_dims
@@ -48,7 +48,7 @@ def logsumexp(input: Any, dim: Dims, keepdim: bool = False) -> Tensor:
     return converted(_logsumexp(converted(input, accumulator(dtype)), axes=axes, keepdim=keepdim), dtype)
 
 
-@public("norm", autocast="cuda: float32")
+@public("norm", autocast="cuda: float32", takes_complex=True)
 def norm(
     input: Any, p: float | str | None = "fro", dim: Dims = None, keepdim: bool = False, dtype: Any = None
 ) -> Tensor:
@@ -70,11 +70,13 @@ def norm(
     axes = reduced_dims(x, dim, "norm")
     if (p < 0 or p == math.inf) and 0 in [x.array.shape[a] for a in axes]:
         raise ShapeError(f"norm: p={p} of a tensor of shape {tuple(x.array.shape)}; expected at least one element")
-    return converted(_norm(converted(x, accumulator(x.dtype)), float(p), axes, keepdim), x.dtype)
+    return converted(_norm(converted(x, accumulator(x.dtype)), float(p), axes, keepdim), to_real(x.dtype))
 
 
 def _norm(x: Tensor, p: float, axes: tuple[int, ...], keepdim: bool) -> Tensor:
-    """The gradient is 0 where an element or the norm is 0."""
+    """The gradient is 0 where an element or the norm is 0.  A complex tensor has the norm of its magnitudes."""
+    if is_complex(x.dtype):
+        x = abs(x)
     if p != 0 and all(x.array.shape[a] == 1 for a in axes):  # one element: no power that may overflow or vanish
         p = 1
     if p == 2:

@@ -39,7 +39,7 @@ def _overlap(widths, inner, outer):
     return (*kept, ...), (*place, ...)
 
 
-@primitive(name="pad")
+@primitive(name="pad", takes_complex=True)
 def _pad_constant(x, *, widths, value):
     shape = x.array.shape
     padded = tuple(n + low + high for (low, high), n in zip(widths, shape))
@@ -57,7 +57,7 @@ def _pad_derivative(g, widths):
 _pad_constant.derivatives(x=_pad_derivative)
 
 
-@public(out=False)
+@public(out=False, takes_complex=True)
 def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """Pad with a constant, or with elements of the tensor; negative widths crop.
 

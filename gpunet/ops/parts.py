@@ -18,6 +18,7 @@ from gpunet.launch.tape import graph_break_on_read
 from gpunet.ops.arithmetic import exp2
 from gpunet.ops.broadcast import broadcast_shape, broadcasts_to, cast, in_accumulator
 from gpunet.ops.compare import compare
+from gpunet.ops.complex_numbers import conj
 from gpunet.ops.define import elementwise
 from gpunet.ops.dims import normalize_dim, normalize_slice_dim
 from gpunet.ops.elementwise import where
@@ -111,25 +112,25 @@ def broadcast_shapes(*shapes: Any) -> Size:
     return Size(broadcast_shape("broadcast_shapes", *given))
 
 
-@public("is_same_size", out=False)
+@public("is_same_size", out=False, takes_complex=True)
 def is_same_size(input: Any, other: Any) -> bool:
     """Whether two tensors have the same shape."""
     return bool(input.shape == wrap(other, "is_same_size").shape)
 
 
-@public("adjoint", out=False)
+@public("adjoint", out=False, takes_complex=True)
 def adjoint(input: Any) -> Tensor:
-    """A view with the last two dimensions exchanged.
+    """The last two dimensions exchanged, and complex numbers conjugated; a view of a real tensor.
 
     Raises:
         ShapeError: one dimension.
     """
     if input.ndim == 1:
         raise ShapeError("adjoint: the tensor has one dimension; expected matrices, (..., n, m)")
-    return transpose(input, -2, -1) if input.ndim else input
+    return conj(transpose(input, -2, -1) if input.ndim else input)
 
 
-Tensor.mH = property(adjoint, doc="A view with the last two dimensions exchanged.")  # type: ignore[assignment]
+Tensor.mH = property(adjoint, doc="The last two dimensions exchanged, and complex numbers conjugated.")  # type: ignore[assignment]
 
 
 def _hermitian(input: Tensor) -> Tensor:
@@ -138,7 +139,7 @@ def _hermitian(input: Tensor) -> Tensor:
     return adjoint(input)
 
 
-Tensor.H = property(_hermitian, doc="The transposed matrix.")  # type: ignore[assignment]
+Tensor.H = property(_hermitian, doc="The transposed matrix, its complex numbers conjugated.")  # type: ignore[assignment]
 
 
 @method("sum_to_size")
@@ -158,28 +159,28 @@ def sum_to_size(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     return input.sum(summed, keepdim=True).reshape(shape)
 
 
-@public("split_with_sizes", out=False)
+@public("split_with_sizes", out=False, takes_complex=True)
 def split_with_sizes(input: Any, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """:func:`split` with a list of sizes."""
     at = normalize_slice_dim(dim, input, "split_with_sizes")
     return split(input, sizes_of("split_with_sizes", (), split_sizes=split_sizes), at)
 
 
-@public("unsafe_split", out=False)
+@public("unsafe_split", out=False, takes_complex=True)
 def unsafe_split(input: Any, split_size: int, dim: int = 0) -> tuple[Tensor, ...]:
     """:func:`split`: here its views can be changed in place as others can."""
     at = normalize_slice_dim(dim, input, "unsafe_split")
     return split(input, as_integer("unsafe_split", "split_size", split_size), at)
 
 
-@public("unsafe_split_with_sizes", out=False)
+@public("unsafe_split_with_sizes", out=False, takes_complex=True)
 def unsafe_split_with_sizes(input: Any, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """:func:`split_with_sizes`: here its views can be changed in place as others can."""
     at = normalize_slice_dim(dim, input, "unsafe_split_with_sizes")
     return split(input, sizes_of("unsafe_split_with_sizes", (), split_sizes=split_sizes), at)
 
 
-@public("unsafe_chunk", out=False)
+@public("unsafe_chunk", out=False, takes_complex=True)
 def unsafe_chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """:func:`chunk`: here its views can be changed in place as others can."""
     return tuple(input.chunk(chunks, normalize_slice_dim(dim, input, "unsafe_chunk")))

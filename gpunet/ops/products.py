@@ -14,6 +14,7 @@ from gpunet.backend.dtypes import is_boolean
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.arrange import _roll
 from gpunet.ops.broadcast import broadcasts_to, cast, in_accumulator, result_dtype
+from gpunet.ops.complex_numbers import conj
 from gpunet.ops.convert import clone
 from gpunet.ops.define import elementwise
 from gpunet.ops.diagonal import _diagonal
@@ -180,7 +181,7 @@ def _expanded(labels: list[Any], x: Tensor) -> tuple[Tensor, list[Any]]:
     return x, full
 
 
-@public(out=False, autocast="half")
+@public(out=False, autocast="half", takes_complex=True)
 def einsum(*args: Any) -> Tensor:
     """The sum of products of tensors over labelled dimensions: ``einsum("ij,jk->ik", a, b)`` is a matrix product.
 
@@ -235,7 +236,7 @@ def einsum(*args: Any) -> Tensor:
 # ---- products by name -----------------------------------------------------------------------------------------------------
 
 
-@public(autocast="cpu: half, cuda: widest")
+@public(autocast="cpu: half, cuda: widest", takes_complex=True)
 def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
     """The product of two tensors, summed over pairs of dimensions.
 
@@ -285,7 +286,7 @@ def _outer(function: str, input: Tensor, vec2: Any) -> Tensor:
     return _mul(_reshape(input, shape=(input.array.size, 1)), vec2)
 
 
-@public("outer")
+@public("outer", takes_complex=True)
 def outer(input: Any, vec2: Any) -> Tensor:
     """The products of all pairs of elements of two vectors: (n,), (m,) -> (n, m).
 
@@ -295,13 +296,13 @@ def outer(input: Any, vec2: Any) -> Tensor:
     return _outer("outer", input, vec2)
 
 
-@public("ger")
+@public("ger", takes_complex=True)
 def ger(input: Any, vec2: Any) -> Tensor:
     """:func:`outer` under another name."""
     return _outer("ger", input, vec2)
 
 
-@public("mv", autocast="cuda: half")
+@public("mv", autocast="cuda: half", takes_complex=True)
 def mv(input: Any, vec: Any) -> Tensor:
     """The product of a matrix and a vector: (n, m), (m,) -> (n,).
 
@@ -314,9 +315,9 @@ def mv(input: Any, vec: Any) -> Tensor:
     return _product("mv", input, vec)
 
 
-@public("vdot", autocast="cuda: widest")
+@public("vdot", autocast="cuda: widest", takes_complex=True)
 def vdot(input: Any, other: Any) -> Tensor:
-    """The dot product of two vectors, a 0-d tensor.
+    """The dot product of two vectors, a 0-d tensor; a complex first one is conjugated.
 
     Raises:
         ShapeError: the operands are not two vectors of equal length.
@@ -324,10 +325,10 @@ def vdot(input: Any, other: Any) -> Tensor:
     other = wrap(other, "vdot")
     if input.ndim != 1 or input.shape != other.shape:
         raise ShapeError(f"vdot: shapes {tuple(input.shape)} and {tuple(other.shape)}; expected two vectors of equal length")
-    return _product("vdot", input, other)
+    return _product("vdot", conj(input), other)
 
 
-@public("inner")
+@public("inner", takes_complex=True)
 def inner(input: Any, other: Any) -> Tensor:
     """The dot products along the last dimensions of two tensors: (..., k), (---, k) -> (..., ---); numbers are multiplied.
 
@@ -342,7 +343,7 @@ def inner(input: Any, other: Any) -> Tensor:
     return tensordot(input, other, [[-1], [-1]])
 
 
-@public("kron")
+@public("kron", takes_complex=True)
 def kron(input: Any, other: Any) -> Tensor:
     """The Kronecker product: blocks of ``other`` multiplied by the elements of ``input``; missing dimensions are of size 1."""
     other = wrap(other, "kron")
@@ -383,7 +384,7 @@ def _product_of_part(
     return _product(function, left, _product_of_part(function, factors, split, middle + 1, last))
 
 
-@public(autocast="half")
+@public(autocast="half", takes_complex=True)
 def chain_matmul(*matrices: Any) -> Tensor:
     """The product of matrices, in the order of the fewest multiplications.
 
@@ -423,7 +424,7 @@ def _cross(a: Tensor, b: Tensor, at: int) -> Tensor:
     return _roll(a, shifts=first) * _roll(b, shifts=second) - _roll(a, shifts=second) * _roll(b, shifts=first)
 
 
-@public("cross", autocast="cuda: widest")
+@public("cross", autocast="cuda: widest", takes_complex=True)
 def cross(input: Any, other: Any, dim: int | None = None) -> Tensor:
     """The cross product of vectors of three elements along ``dim``; the tensors broadcast.
 
@@ -466,7 +467,7 @@ def _check(function: str, fits: bool, expected: str, a: Tensor, b: Tensor) -> No
         raise ShapeError(f"{function}: shapes {tuple(a.shape)} and {tuple(b.shape)}; expected {expected}")
 
 
-@elementwise("addmm", autocast="half")
+@elementwise("addmm", autocast="half", takes_complex=True)
 def addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * (mat1 @ mat2).
 
@@ -481,7 +482,7 @@ def addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) ->
     return _added("addmm", lambda a, b: _product("addmm", a, b), input, mat1, mat2, beta, alpha)
 
 
-@elementwise("addmv", autocast="cuda: half")
+@elementwise("addmv", autocast="cuda: half", takes_complex=True)
 def addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * (mat @ vec); see :func:`addmm`."""
     mat, vec = wrap(mat, "addmv"), wrap(vec, "addmv")
@@ -489,7 +490,7 @@ def addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1) -> T
     return _added("addmv", lambda a, b: _product("addmv", a, b), input, mat, vec, beta, alpha)
 
 
-@elementwise("addr", autocast="cuda: half")
+@elementwise("addr", autocast="cuda: half", takes_complex=True)
 def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * outer(vec1, vec2); see :func:`addmm`."""
     vec1, vec2 = wrap(vec1, "addr"), wrap(vec2, "addr")
@@ -500,7 +501,7 @@ def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1) -> 
     return _added("addr", lambda a, b: _outer("addr", a, b), input, vec1, vec2, beta, alpha)
 
 
-@elementwise("baddbmm", autocast="half")
+@elementwise("baddbmm", autocast="half", takes_complex=True)
 def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * (batch1 @ batch2), of batches of matrices of one dtype; see :func:`addmm`.
 
@@ -519,7 +520,7 @@ def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any =
     return _added("baddbmm", lambda a, b: _product("baddbmm", a, b), input, batch1, batch2, beta, alpha)
 
 
-@elementwise("addbmm", autocast="half")
+@elementwise("addbmm", autocast="half", takes_complex=True)
 def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * the sum of batch1[i] @ batch2[i]; see :func:`addmm`.  The sum is part of one matrix product."""
     batch1, batch2 = wrap(batch1, "addbmm"), wrap(batch2, "addbmm")

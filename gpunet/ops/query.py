@@ -14,8 +14,8 @@ from gpunet.ops.broadcast import result_dtype
 from gpunet.ops.face import public
 
 __all__ = [
-    "can_cast", "conj", "get_default_device", "is_complex", "is_conj", "is_floating_point", "is_nonzero", "is_signed",
-    "is_tensor", "numel", "promote_types", "resolve_conj", "result_type", "set_default_tensor_type", "typename",
+    "can_cast", "get_default_device", "is_floating_point", "is_nonzero", "is_signed", "is_tensor", "numel", "promote_types",
+    "result_type", "set_default_tensor_type", "typename",
 ]  # fmt: skip
 
 
@@ -34,37 +34,13 @@ def is_tensor(obj: Any) -> bool:
     return isinstance(obj, Tensor)
 
 
-@public(out=False)
+@public(out=False, takes_complex=True)
 def is_floating_point(input: Any) -> bool:
     """Whether the dtype of a tensor is floating."""
     return dtypes.is_floating(input.dtype)
 
 
-@public(out=False)
-def is_complex(input: Any) -> bool:
-    """False: there are no complex tensors."""
-    return False
-
-
-@public("conj", out=False)
-def conj(input: Any) -> Tensor:
-    """The tensor itself: all its numbers are real."""
-    return input
-
-
-@public("resolve_conj", out=False)
-def resolve_conj(input: Any) -> Tensor:
-    """The tensor itself: all its numbers are real."""
-    return input
-
-
-@public("is_conj", out=False)
-def is_conj(input: Any) -> bool:
-    """False: there are no complex tensors."""
-    return False
-
-
-@public("is_nonzero", out=False)
+@public("is_nonzero", out=False, takes_complex=True)
 def is_nonzero(input: Any) -> bool:
     """Whether the only element of a tensor is not 0.
 
@@ -76,13 +52,13 @@ def is_nonzero(input: Any) -> bool:
     return bool(input)
 
 
-@public(out=False)
+@public(out=False, takes_complex=True)
 def numel(input: Any) -> int:
     """The number of elements of a tensor."""
     return int(input.array.size)
 
 
-@public("is_signed", out=False)
+@public("is_signed", out=False, takes_complex=True)
 def is_signed(input: Tensor) -> bool:
     """Return whether the dtype has negative numbers."""
     return not dtypes.is_boolean(input.dtype) and float(dtypes.limits(input.dtype)[0]) < 0.0
@@ -102,7 +78,7 @@ def result_type(*values: Any, **named: Any) -> numpy.dtype[Any]:
     if len(given) != 2 or not named.keys() <= names:
         raise ArgumentError(f"result_type: got {len(given)} values; expected two tensors or numbers")
     for value in given:
-        if not isinstance(value, (Tensor, bool, int, float)):
+        if not isinstance(value, (Tensor, bool, int, float, complex)):
             raise DtypeError(f"result_type: got a {type(value).__name__}; expected tensors or numbers")
     return result_dtype(*given)
 

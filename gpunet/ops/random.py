@@ -37,12 +37,17 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _floating(function: str, dtype: Any) -> Any:
-    """The dtype of random real numbers; None is the default dtype."""
+def _floating(function: str, dtype: Any, takes_complex: bool = False) -> Any:
+    """The dtype of random numbers; None is the default dtype."""
     dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
-    if not dtypes.is_floating(dtype):
-        raise DtypeError(f"{function}: dtype={dtype}; expected a floating dtype")
+    if not (dtypes.is_floating(dtype) or (takes_complex and dtypes.is_complex(dtype))):
+        raise DtypeError(f"{function}: dtype={dtype}; expected a floating {'or complex ' if takes_complex else ''}dtype")
     return dtype
+
+
+def _parts(x: Tensor) -> Any:
+    """The numbers of a new tensor to be filled with samples: of a complex one, the real and imaginary parts."""
+    return devices.real_view(x.array) if dtypes.is_complex(x.dtype) else x.array
 
 
 def generator_of(function: str, generator: Any) -> Generator:
@@ -58,13 +63,13 @@ def generator_of(function: str, generator: Any) -> Generator:
 
 @creates
 def rand(*args: Any, size: Any = None, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
-    """Samples of the uniform distribution on [0, 1)."""
+    """Samples of the uniform distribution on [0, 1); of a complex dtype, both parts are."""
     return uniform_samples("rand", shape_of("rand", args, size), dtype, device, generator)
 
 
 @creates
 def randn(*args: Any, size: Any = None, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
-    """Samples of the standard normal distribution."""
+    """Samples of the standard normal distribution; of a complex dtype, both parts have the variance 1/2."""
     return normal_samples("randn", shape_of("randn", args, size), dtype, device, generator)
 
 
@@ -103,17 +108,18 @@ def randint_like(
 def uniform_samples(
     function: str, shape: tuple[int, ...], dtype: Any, device: Any, generator: Any, low: float = 0.0, high: float = 1.0
 ) -> Tensor:
-    result = allocate(shape, _floating(function, dtype), device)
+    result = allocate(shape, _floating(function, dtype, True), device)
     bits = dtypes.significand_bits(result.array.dtype)
-    generator_of(function, generator).fill(random_uniform, result.array, low=low, high=high, bits=bits)
+    generator_of(function, generator).fill(random_uniform, _parts(result), low=low, high=high, bits=bits)
     return result
 
 
 def normal_samples(
     function: str, shape: tuple[int, ...], dtype: Any, device: Any, generator: Any, mean: float = 0.0, std: float = 1.0
 ) -> Tensor:
-    result = allocate(shape, _floating(function, dtype), device)
-    generator_of(function, generator).fill(random_normal, result.array, mean=mean, std=std)
+    result = allocate(shape, _floating(function, dtype, True), device)
+    std = std / math.sqrt(2.0) if dtypes.is_complex(result.dtype) else std
+    generator_of(function, generator).fill(random_normal, _parts(result), mean=mean, std=std)
     return result
 
 

@@ -37,7 +37,7 @@ def _like(input: Tensor, function: str, draw: Callable[..., Tensor], generator: 
     return draw(function, input.array.shape, input.dtype, input.device, generator, *options)
 
 
-@public("normal_", out=False)
+@public("normal_", out=False, takes_complex=True)
 @_fills
 def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill the tensor with samples of the normal distribution.
@@ -50,7 +50,7 @@ def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Ge
     return _like(input, "normal_", normal_samples, generator, mean, std)
 
 
-@public("uniform_", out=False, names={"from": "low", "to": "high"})
+@public("uniform_", out=False, names={"from": "low", "to": "high"}, takes_complex=True)
 @_fills
 def uniform_(input: Tensor, low: float = 0.0, high: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill the tensor with samples of the uniform distribution on [low, high); PyTorch's names are ``from`` and ``to``.

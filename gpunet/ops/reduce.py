@@ -10,7 +10,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import FILL, MULTIPLY, Tensor, make_tensor, primitive
-from gpunet.backend.dtypes import accumulator, as_dtype, int64, is_floating, uint8
+from gpunet.backend.dtypes import accumulator, as_dtype, int64, is_inexact, uint8
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
@@ -50,7 +50,7 @@ def promote_0d(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_floating(x: Tensor, name: str) -> Tensor:
-    if not is_floating(x.dtype):
+    if not is_inexact(x.dtype):
         raise DtypeError(f"{name}: the tensor has dtype {x.dtype}; expected a floating dtype: convert it with .float()")
     return x
 
@@ -62,7 +62,7 @@ def converted(x: Tensor, dtype: Any) -> Tensor:
 
 def _total_dtype(x: Any, dtype: Any) -> Any:
     """The dtype of a sum or product: integers and booleans become int64, unless a dtype is asked for."""
-    return x.dtype if dtype is not None or is_floating(x.dtype) else int64
+    return x.dtype if dtype is not None or is_inexact(x.dtype) else int64
 
 
 def _reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...], keepdim: bool) -> tuple[int, ...]:
@@ -72,7 +72,7 @@ def _reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...], keepdim: bool)
 # ---- sums -------------------------------------------------------------------------------------------------------------
 
 
-@primitive
+@primitive(takes_complex=True)
 def _sum(x, *, axes, keepdim, dtype=None):
     out = empty(_reduced_shape(x.array.shape, axes, keepdim), _total_dtype(x, dtype), x.array)
     SUM(out, x.array, axis=axes, keepdims=keepdim)
@@ -82,7 +82,7 @@ def _sum(x, *, axes, keepdim, dtype=None):
 _sum.derivatives(x=lambda g, x_shape, axes: broadcast_to(_reshape(g, shape=kept_shape(x_shape, axes)), shape=x_shape))
 
 
-@public("sum", autocast="cuda: float32")
+@public("sum", autocast="cuda: float32", takes_complex=True)
 def sum(input: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over ``dim`` (None: all dimensions); an integer or boolean tensor gives int64.
 
@@ -92,7 +92,7 @@ def sum(input: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = Non
     return _sum(converted(input, dtype), axes=reduced_dims(input, dim, "sum"), keepdim=keepdim, dtype=dtype)
 
 
-@primitive
+@primitive(takes_complex=True)
 def _mean(x, *, axes, keepdim):
     out = empty(_reduced_shape(x.array.shape, axes, keepdim), x.dtype, x.array)
     SUM(out, x.array, axis=axes, keepdims=keepdim)
@@ -113,7 +113,7 @@ _mean.derivatives(x=_mean_derivative)
 _wide_mean = in_accumulator(_mean)
 
 
-@public("mean")
+@public("mean", takes_complex=True)
 def mean(input: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The mean over ``dim``; NaN if there are no elements.
 
@@ -252,7 +252,7 @@ def std_mean(
 # ---- products, scans --------------------------------------------------------------------------------------------------
 
 
-@primitive
+@primitive(takes_complex=True)
 def _prod(x, *, axes, keepdim, dtype=None):
     kept = kept_shape(x.array.shape, axes)
     out = empty(kept, _total_dtype(x, dtype), x.array)
@@ -294,7 +294,7 @@ def _prod_derivative(g, x, axes):
 _prod.derivatives(x=_prod_derivative)
 
 
-@public("prod", autocast="float32")
+@public("prod", autocast="float32", takes_complex=True)
 def prod(input: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The product over ``dim``; an integer or boolean tensor gives int64.
 
@@ -304,7 +304,7 @@ def prod(input: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = No
     return _prod(converted(input, dtype), axes=reduced_dims(input, dim, "prod"), keepdim=keepdim, dtype=dtype)
 
 
-@primitive
+@primitive(takes_complex=True)
 def _cumsum(x, *, axis, reverse, dtype=None):
     index = (slice(None),) * axis + (slice(None, None, -1),)
     out = empty(x.array.shape, _total_dtype(x, dtype), x.array)
@@ -315,7 +315,7 @@ def _cumsum(x, *, axis, reverse, dtype=None):
 _cumsum.derivatives(x=lambda g, axis, reverse: _cumsum(g, axis=axis, reverse=not reverse))
 
 
-@elementwise("cumsum", autocast="cuda: float32")
+@elementwise("cumsum", autocast="cuda: float32", takes_complex=True)
 @promote_0d
 def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
     """The cumulative sum along ``dim``; an integer or boolean tensor gives int64.
@@ -343,7 +343,7 @@ def _any_all(name: str) -> Any:
         f"Whether {name} elements over ``dim`` are nonzero: a boolean tensor, for uint8 a uint8 one, as in PyTorch.  An empty "
         "``dim`` tests each element."
     )
-    return public(name)(reduce)
+    return public(name, takes_complex=True)(reduce)
 
 
 any = _any_all("any")

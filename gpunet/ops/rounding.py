@@ -18,7 +18,7 @@ from gpunet.ops.broadcast import launch_binary, launch_unary, result_dtype, ufun
 from gpunet.ops.define import elementwise, unary
 from gpunet.ops.face import as_integer
 
-__all__ = ["ceil", "fix", "floor", "floor_divide", "remainder", "round", "sgn", "sign", "trunc"]
+__all__ = ["ceil", "fix", "floor", "floor_divide", "remainder", "round", "sign", "trunc"]
 
 
 # ---- rounding, sign ---------------------------------------------------------------------------------------------------
@@ -77,12 +77,16 @@ def round(input: Any, *, decimals: int = 0) -> Tensor:
 SIGN = Shim("sign", lambda xp, out, x: (xp.greater(x, 0, out=out), xp.subtract(out, xp.less(x, 0), out=out)))
 
 
-@unary(zero_gradient, aliases="sgn", forward=lambda x: launch_unary(COPY if is_boolean(x.dtype) else SIGN, x, x.dtype))
+def sign_array(x: Tensor) -> Array:
+    return launch_unary(COPY if is_boolean(x.dtype) else SIGN, x, x.dtype)
+
+
+@unary(zero_gradient, forward=sign_array)
 def sign(input):
     """-1, 0 or 1, the sign of x; 0 for NaN."""
 
 
-sgn, fix = sign, trunc
+fix = trunc
 
 # ---- division -----------------------------------------------------------------------------------------------------------
 

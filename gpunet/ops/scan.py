@@ -72,7 +72,7 @@ def _ends(x: Tensor, at: int) -> tuple[Tensor, Tensor]:
     return _index(x, pattern=(*before, slice(1, None))), _index(x, pattern=(*before, slice(0, -1)))
 
 
-@public("diff")
+@public("diff", takes_complex=True)
 def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Tensor:
     """The n-th differences of neighbours along ``dim``; of booleans, whether they differ.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, make_tensor, primitive, wrap
+from gpunet.autograd.complex_numbers import refuse_complex
 from gpunet.autograd.data import convert_number
 from gpunet.backend import devices
 from gpunet.backend.dtypes import int64, is_boolean, is_floating, limits
@@ -99,7 +100,7 @@ def _scatter_arguments(
     return x, gather_index(at, from_zero(index, at, x, SITES[function]), x), src
 
 
-@elementwise("scatter")
+@elementwise("scatter", takes_complex=True)
 def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
     """A copy with elements of ``src`` written at indices along ``dim``: for dim 0, out[index[i][j]][j] = src[i][j].
 
@@ -119,6 +120,8 @@ def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = N
     if reduce not in (None, "add", "multiply"):
         raise ArgumentError(f"scatter: reduce={reduce!r}; expected None, 'add' or 'multiply'")
     values = value if src is None else src
+    if reduce == "multiply":
+        refuse_complex("scatter with reduce='multiply'", (input,))
     if isinstance(values, Tensor) and values.ndim == 0 and src is None:
         values = values if values.dtype == input.dtype else cast(values, dtype=input.dtype)
     elif isinstance(values, Tensor) or devices.is_array(values):
@@ -140,7 +143,7 @@ def _filled(value: Any, index: Tensor, x: Tensor) -> Tensor:
     return _expand("scatter", value, index.array.shape)
 
 
-@elementwise("scatter_add", autocast="cuda: widest")
+@elementwise("scatter_add", autocast="cuda: widest", takes_complex=True)
 def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
     """A copy with elements of ``src`` added at indices along ``dim``: for dim 0, out[index[i][j]][j] += src[i][j].
 
@@ -302,7 +305,7 @@ def _slice_values(function: str, name: str, value: Any, x: Tensor, shape: tuple[
     return _reshape(value, shape=shape)
 
 
-@elementwise("index_add")
+@elementwise("index_add", takes_complex=True)
 def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Tensor:
     """A copy with slices of ``source`` added to those at the integers of a 1-d index, times ``alpha``.
 
@@ -346,7 +349,7 @@ def index_reduce(input: Any, dim: int, index: Any, source: Any, reduce: str, *, 
     return _reshape(_reduced(x, values, place, SITES["index_reduce"], reduce, include_self), shape=input.array.shape)
 
 
-@elementwise("index_copy", autocast="cpu: widest")
+@elementwise("index_copy", autocast="cpu: widest", takes_complex=True)
 def index_copy(input: Any, dim: int, index: Any, source: Any) -> Tensor:
     """A copy with slices of ``source`` written to those at the integers of a 1-d index; errors as for :func:`index_add`."""
     x, place, shape = _slices("index_copy", input, dim, index)
@@ -354,7 +357,7 @@ def index_copy(input: Any, dim: int, index: Any, source: Any) -> Tensor:
     return _reshape(write_at(x, values, place, SITES["index_copy"]), shape=input.array.shape)
 
 
-@elementwise("index_fill")
+@elementwise("index_fill", takes_complex=True)
 def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
     """A copy with ``value``, a number or a 0-d tensor, in the slices at the integers of a 1-d index; negative ones count back.
 
@@ -377,7 +380,7 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
 # ---- flat indices -----------------------------------------------------------------------------------------------------------
 
 
-@public("take")
+@public("take", takes_complex=True)
 def take(input: Any, index: Any) -> Tensor:
     """The elements at indices of the flattened tensor, in the shape of ``index``; negative ones count back.
 
@@ -391,7 +394,7 @@ def take(input: Any, index: Any) -> Tensor:
     return _reshape(picked, shape=index.array.shape)
 
 
-@elementwise("put")
+@elementwise("put", takes_complex=True)
 def put(input: Any, index: Any, source: Any, accumulate: bool = False) -> Tensor:
     """A copy with elements of ``source`` written, or added, at indices of the flattened tensor; negative ones count back.
 
@@ -410,7 +413,7 @@ def put(input: Any, index: Any, source: Any, accumulate: bool = False) -> Tensor
     return _reshape(result, shape=input.array.shape)
 
 
-@public("take_along_dim")
+@public("take_along_dim", takes_complex=True)
 def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
     """:func:`gpunet.gather` with an index that broadcasts against the tensor; without ``dim`` of the flattened tensor.
 
@@ -440,7 +443,7 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
 # ---- masks, indices of any kind, slices -------------------------------------------------------------------------------------
 
 
-@elementwise("masked_scatter")
+@elementwise("masked_scatter", takes_complex=True)
 def masked_scatter(input: Any, mask: Any, source: Any) -> Tensor:
     """A copy with the elements where ``mask`` is true replaced by those of ``source``, in their order.
 
@@ -465,7 +468,7 @@ def masked_scatter(input: Any, mask: Any, source: Any) -> Tensor:
     return where(chosen, _reshape(values, shape=shape), x)
 
 
-@elementwise("index_put", autocast="cuda: widest")
+@elementwise("index_put", autocast="cuda: widest", takes_complex=True)
 def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
     """A copy with x[indices] = values, or with the values added there.
 
@@ -493,7 +496,7 @@ def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -
     return _sum_at(input, broadcast_to(values, shape=shape), place, SITES["index_put"])
 
 
-@public("select_scatter")
+@public("select_scatter", takes_complex=True)
 def select_scatter(input: Any, src: Any, dim: int, index: int) -> Tensor:
     """A copy with ``src`` as the slice ``index`` along ``dim``.
 
@@ -511,7 +514,7 @@ def select_scatter(input: Any, src: Any, dim: int, index: int) -> Tensor:
     return _with_index(input, src, pattern=(slice(None),) * at + (number,))
 
 
-@public("slice_scatter")
+@public("slice_scatter", takes_complex=True)
 def slice_scatter(
     input: Any, src: Any, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Tensor:

@@ -332,7 +332,7 @@ def histc(input: Any, bins: int = 100, min: float = 0, max: float = 0) -> Tensor
     return cast(counts, dtype=input.dtype)
 
 
-@public("repeat_interleave", out=False)
+@public("repeat_interleave", out=False, takes_complex=True)
 def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
     """Each element, or each slice along ``dim``, repeated in place; repeat_interleave(repeats) repeats the numbers 0, 1, ...
 

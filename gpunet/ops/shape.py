@@ -28,7 +28,7 @@ __all__ = [
 # ---- views ------------------------------------------------------------------------------------------------------------
 
 
-@primitive(view=True, takes_scale=True)
+@primitive(view=True, takes_scale=True, takes_complex=True)
 def alias(x):
     """An alias of x: an identity node in the graph."""
     return x.array
@@ -53,7 +53,7 @@ def reshaped_view(array: Array, shape: tuple[int, ...]) -> Array | None:
     return found if on_cpu else array.reshape(shape)
 
 
-@primitive(view=True, takes_scale=True)
+@primitive(view=True, takes_scale=True, takes_complex=True)
 def _reshape(x, *, shape):
     view = reshaped_view(x.array, shape)
     return contiguous(x.array).reshape(shape) if view is None else view
@@ -62,7 +62,7 @@ def _reshape(x, *, shape):
 _reshape.derivatives(x=lambda g, x_shape: _reshape(g, shape=x_shape))
 
 
-@public("reshape", out=False)
+@public("reshape", out=False, takes_complex=True)
 def reshape(input: Any, *sizes: Any, shape: Sequence[int] | None = None) -> Tensor:
     """The elements in another shape; one size may be -1.  A view if the strides allow it, else a copy.
 
@@ -79,7 +79,7 @@ def _new_shape(function: str, x: Tensor, sizes: tuple[int, ...]) -> tuple[int, .
     return resolved_sizes(function, sizes, count, f"the {count} elements of shape {x.array.shape}")
 
 
-@public("view", out=False)
+@public("view", out=False, takes_complex=True)
 def view(input: Any, *sizes: Any, size: Sequence[int] | None = None, dtype: Any = None) -> Tensor:
     """view(2, -1): the same memory in another shape.  view(dtype): the same bytes as numbers of another dtype.
 
@@ -139,7 +139,7 @@ def reshape_as(input: Tensor, other: Tensor) -> Tensor:
     return reshape(input, _shape_of("reshape_as", other))
 
 
-@public("flatten", out=False)
+@public("flatten", out=False, takes_complex=True)
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Flatten the dimensions start_dim .. end_dim into one."""
     shape = input.array.shape
@@ -150,7 +150,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return _reshape(input, shape=(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
 
 
-@public("unflatten", out=False)
+@public("unflatten", out=False, takes_complex=True)
 def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Tensor:
     """Split dimension ``dim`` into dimensions of the given sizes; one may be -1.
 
@@ -167,7 +167,7 @@ def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Tensor:
     return _reshape(input, shape=(*shape[:at], *new, *shape[at + 1 :]))
 
 
-@primitive(view=True, takes_scale=True)
+@primitive(view=True, takes_scale=True, takes_complex=True)
 def _permute(x, *, dims):
     return x.array.transpose(dims)
 
@@ -175,7 +175,7 @@ def _permute(x, *, dims):
 _permute.derivatives(x=lambda g, dims: _permute(g, dims=tuple(sorted(range(len(dims)), key=dims.__getitem__))))
 
 
-@public("permute", out=False)
+@public("permute", out=False, takes_complex=True)
 def permute(input: Any, *order: Any, dims: Sequence[int] | None = None) -> Tensor:
     """A view with the dimensions in another order.
 
@@ -188,14 +188,14 @@ def permute(input: Any, *order: Any, dims: Sequence[int] | None = None) -> Tenso
     return _permute(input, dims=normalize_dims(given, input.ndim, "permute", "dims"))
 
 
-@public("transpose", out=False)
+@public("transpose", out=False, takes_complex=True)
 def transpose(input: Any, dim0: int, dim1: int) -> Tensor:
     """A view with two dimensions exchanged."""
     ndim = input.ndim
     return _swapped(input, normalize_dim(dim0, ndim, "transpose", "dim0"), normalize_dim(dim1, ndim, "transpose", "dim1"))
 
 
-@public("swapaxes", out=False)
+@public("swapaxes", out=False, takes_complex=True)
 def swapaxes(input: Any, axis0: int, axis1: int) -> Tensor:
     """:func:`transpose` under NumPy's name."""
     ndim = input.ndim
@@ -209,7 +209,7 @@ def _swapped(x: Tensor, first: int, second: int) -> Tensor:
     return _permute(x, dims=tuple(order))
 
 
-@public("t", out=False)
+@public("t", out=False, takes_complex=True)
 def t(input: Any) -> Tensor:
     """The transpose of a matrix; a 0-d or 1-d tensor is returned as it is.
 
@@ -236,7 +236,7 @@ Tensor.T = property(_reversed, doc="The dimensions reversed.")  # type: ignore[a
 Tensor.mT = property(_matrix_transpose, doc="The last two dimensions exchanged.")  # type: ignore[assignment]
 
 
-@public("expand", out=False)
+@public("expand", out=False, takes_complex=True)
 def expand(input: Any, *sizes: Any, size: Sequence[int] | None = None, implicit: bool = False) -> Tensor:
     """A view that repeats dimensions of size 1; -1 keeps a size.
 
@@ -260,7 +260,7 @@ def _expand(function: str, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
     return broadcast(x, shape=new)
 
 
-@public("broadcast_to", out=False)
+@public("broadcast_to", out=False, takes_complex=True)
 def broadcast_to(input: Any, *sizes: Any, size: Sequence[int] | None = None) -> Tensor:
     """A view that repeats dimensions of size 1; -1 keeps a size."""
     return _expand("broadcast_to", input, sizes_of("broadcast_to", sizes, size=size))
@@ -272,7 +272,7 @@ def expand_as(input: Tensor, other: Tensor) -> Tensor:
     return _expand("expand_as", input, _shape_of("expand_as", other))
 
 
-@public("squeeze", out=False)
+@public("squeeze", out=False, takes_complex=True)
 def squeeze(input: Any, *each: Any, dim: Any = None) -> Tensor:
     """Remove the dimensions of size 1: all, or those in ``dim``: squeeze(0, 2), squeeze((0, 2)) or squeeze(dim=(0, 2))."""
     shape = input.array.shape
@@ -284,7 +284,7 @@ def squeeze(input: Any, *each: Any, dim: Any = None) -> Tensor:
     return _reshape(input, shape=tuple([n for i, n in enumerate(shape) if n != 1 or i not in drop]))
 
 
-@public("unsqueeze", out=False)
+@public("unsqueeze", out=False, takes_complex=True)
 def unsqueeze(input: Any, dim: int) -> Tensor:
     """Insert a dimension of size 1 at ``dim``."""
     shape = input.array.shape
@@ -292,7 +292,7 @@ def unsqueeze(input: Any, dim: int) -> Tensor:
     return _reshape(input, shape=(*shape[:at], 1, *shape[at:]))
 
 
-@primitive(view=True)
+@primitive(view=True, takes_complex=True)
 def _unfold(x, *, dim, size, step):
     array = x.array
     shape, strides = array.shape, array.strides
@@ -301,7 +301,7 @@ def _unfold(x, *, dim, size, step):
     return devices.as_strided(array, windows, (*strides[:dim], strides[dim] * step, *strides[dim + 1 :], strides[dim]))
 
 
-@primitive(name="unfold")
+@primitive(name="unfold", takes_complex=True)
 def _fold(g, *, dim, size, step, length):
     """The sum of windows at their places along a dimension of this length: the transpose of :func:`_unfold`."""
     windows, count = g.array, g.array.shape[dim]
@@ -356,7 +356,7 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
 # ---- copies -----------------------------------------------------------------------------------------------------------
 
 
-@primitive
+@primitive(takes_complex=True)
 def _flip(x, *, dims):
     index = (..., *(slice(None, None, -1) if i in dims else slice(None) for i in range(x.ndim)))
     out = empty(x.shape, x.dtype, x.array)
@@ -367,7 +367,7 @@ def _flip(x, *, dims):
 _flip.derivatives(x=lambda g, dims: _flip(g, dims=dims))
 
 
-@public("flip", out=False)
+@public("flip", out=False, takes_complex=True)
 def flip(input: Any, *order: Any, dims: Sequence[int] | None = None) -> Tensor:
     """A copy with the order of elements along ``dims`` reversed."""
     return _flip(input, dims=normalize_dims(sizes_of("flip", order, dims=dims), input.ndim, "flip", "dims"))
@@ -377,7 +377,7 @@ def _interleaved(first, second):
     return tuple(n for pair in zip(first, second) for n in pair)
 
 
-@primitive
+@primitive(takes_complex=True)
 def _repeat(x, *, repeats):
     padded = (1,) * (len(repeats) - x.ndim) + x.array.shape
     out = empty(tuple(r * n for r, n in zip(repeats, padded)), x.dtype, x.array)
@@ -396,7 +396,7 @@ def _repeat_derivative(g, x_shape, repeats):
 _repeat.derivatives(x=_repeat_derivative)
 
 
-@public("repeat", out=False)
+@public("repeat", out=False, takes_complex=True)
 def repeat(input: Any, *times: Any, repeats: Sequence[int] | None = None) -> Tensor:
     """The tensor repeated along each dimension, like numpy.tile.
 

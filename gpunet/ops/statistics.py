@@ -278,7 +278,7 @@ def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> Min
     return MinMax(*(_extreme(input, name=name, axes=axes, keepdim=keepdim) for name in ("amin", "amax")))
 
 
-@public("count_nonzero", out=False)
+@public("count_nonzero", out=False, takes_complex=True)
 def count_nonzero(input: Any, dim: Dims = None) -> Tensor:
     """The number of nonzero elements over ``dim`` (None: all dimensions); int64."""
     return _sum(compare("not_equal", input.detach(), 0), axes=reduced_dims(input, dim, "count_nonzero"), keepdim=False)
@@ -385,7 +385,7 @@ def _correlation(x: Tensor) -> Tensor:
     return (covariance / unsqueeze(deviation, 1) / deviation).clamp(-1.0, 1.0)
 
 
-@public("dist", out=False, autocast="cuda: float32")
+@public("dist", out=False, autocast="cuda: float32", takes_complex=True)
 def dist(input: Any, other: Any, p: float = 2) -> Tensor:
     """The p-norm of input - other, as one vector; the tensors broadcast."""
     order = as_number("dist", "p", p)

@@ -45,7 +45,7 @@ def _on_device_of(x: Tensor, array: numpy.ndarray) -> Tensor:
     return make_tensor(constant(devices.move(array, x.device)))
 
 
-@primitive(name="as_strided", view=True)
+@primitive(name="as_strided", view=True, takes_complex=True)
 def _as_strided(x, *, own, wanted):
     owner, size = owner_of(x.array)[0], x.array.itemsize
     shape, strides, offset = wanted
@@ -83,7 +83,7 @@ def _wanted(function: str, x: Tensor, size: Any, stride: Any, storage_offset: An
     return own, (shape, strides, offset)
 
 
-@public("as_strided", out=False)
+@public("as_strided", out=False, takes_complex=True)
 def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
     """A view of the memory of ``input`` with these sizes and strides, in elements; its elements may overlap.
 
@@ -101,7 +101,7 @@ def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = 
 view_in_place(as_strided, "as_strided_")
 
 
-@public("as_strided_scatter", out=False)
+@public("as_strided_scatter", out=False, takes_complex=True)
 def as_strided_scatter(input: Any, src: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
     """A copy with ``src`` in the place of the view :func:`as_strided`.
 
@@ -123,7 +123,7 @@ def as_strided_scatter(input: Any, src: Any, size: Any, stride: Any, storage_off
     return where(_on_device_of(input, chosen >= 0), cast(taken, dtype=input.dtype) if taken.dtype != input.dtype else taken, input)
 
 
-@public("diagonal_scatter")
+@public("diagonal_scatter", takes_complex=True)
 def diagonal_scatter(input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """A copy with ``src`` as the diagonal of the matrices in two dimensions (see :func:`diagonal`).
 

@@ -23,7 +23,7 @@ def _promoted(formula: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     return in_accumulator(formula)(*(x if x.dtype == dtype else cast(x, dtype=dtype) for x in tensors))
 
 
-@elementwise("addcmul", autocast="cuda: widest")
+@elementwise("addcmul", autocast="cuda: widest", takes_complex=True)
 def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Tensor:
     """input + value * tensor1 * tensor2, broadcast."""
     input, tensor1, tensor2 = operands("addcmul", [input, wrap(tensor1, "addcmul"), wrap(tensor2, "addcmul")])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy
 
+from gpunet.autograd.complex_numbers import as_real_in_place
 from gpunet.backend.devices import Array
 from gpunet.launch.memory import ticket
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
@@ -79,8 +80,9 @@ class Adagrad(Optimizer):
             },
         )  # fmt: skip
         for group in self.param_groups:  # a state_dict before the first step has the sums, as in PyTorch
-            for p in group["params"]:
-                self._states([p], initial_accumulator_value)
+            with as_real_in_place(group["params"]):
+                for p in group["params"]:
+                    self._states([p], initial_accumulator_value)
 
     def check_options(self, options: dict[str, Any]) -> None:
         self.check_not_negative(options, "lr_decay", "weight_decay", "initial_accumulator_value", "eps")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import COPY, FILL, Tensor, bump_version, contiguous_in_place, ignore_fp_errors, make_tensor
+from gpunet.autograd.complex_numbers import as_real
 from gpunet.autograd.loss_scaling import LossScaling, leaves_of
 from gpunet.backend import devices, gpus
 from gpunet.backend.devices import Array, Device
@@ -201,7 +202,8 @@ class GradScaler(LossScaling):
                     f"GradScaler: a gradient of shape {tuple(p.shape)} is on {devices.of(gradient)}, the scaled loss was on "
                     f"{devices.of(scale)}; use one scaler for each device"
                 )
-            groups.setdefault(gradient.dtype, []).append(p._grad)
+            numbers = as_real(p._grad)
+            groups.setdefault(numbers.dtype, []).append(numbers)
         if not parameters:
             raise GradientError(
                 f"GradScaler: no parameter of this {type(optimizer).__name__} has a gradient; call "

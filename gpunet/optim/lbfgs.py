@@ -133,8 +133,10 @@ class LBFGS(Optimizer):
 
     Raises:
         ArgumentError: an option is out of range, or there are several groups.
-        DtypeError, DeviceError: the parameters differ in dtype or device.
+        DtypeError, DeviceError: the parameters differ in dtype or device, or are complex.
     """
+
+    takes_complex = False
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1, max_iter: int = 20, max_eval: int | None = None, tolerance_grad: float = 1e-7,

@@ -64,6 +64,7 @@ class Muon(Optimizer):
 
     hyperparameters = ("lr", "momentum", "eps", "weight_decay")  # as sgd_step reads them, which ignores the third here
     skips_on_device = True
+    takes_complex = False
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-3, weight_decay: float = 0.1, momentum: float = 0.95, nesterov: bool = True,

@@ -28,9 +28,10 @@ from gpunet.autograd import (
     ignore_fp_errors,
     make_tensor,
 )
+from gpunet.autograd.complex_numbers import as_real_in_place
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_floating
+from gpunet.backend.dtypes import complex_in_use, is_complex, is_inexact
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, InPlaceError, StateDictError
 from gpunet.launch.list_kernel import max_tensors
 from gpunet.launch.memory import JoinedArrays
@@ -339,12 +340,14 @@ class Optimizer:
 
     Raises:
         ArgumentError: there are no parameters, one occurs twice, or an option is out of range or not supported.
-        DtypeError: a parameter is not a floating leaf tensor.
+        DtypeError: a parameter is not a floating or complex leaf tensor.
     """
 
     hyperparameters: tuple[str, ...] = ("lr",)
     #: the state that is one float64 number for each parameter
     counters: tuple[str, ...] = ("step",)
+    #: whether the rule is right for the two parts of complex parameters, each as a number of its own
+    takes_complex = True
     #: during a step of a GradScaler: float64 (1,) in device memory; launches change nothing if it is not 0
     _skip: Array | None = None
     #: whether the launches of ``update`` read ``_skip``; a subclass with a ``step`` or ``update`` of its own declares it anew
@@ -404,8 +407,10 @@ class Optimizer:
         for p in params:
             if not isinstance(p, Tensor):
                 raise DtypeError(f"optimizer parameter {p!r} has type {type(p).__name__}; expected a tensor")
-            if not is_floating(p.dtype) or not p.is_leaf:
-                raise DtypeError(f"optimizer parameter of shape {p.shape}: expected a floating leaf tensor")
+            if not is_inexact(p.dtype) or not p.is_leaf:
+                raise DtypeError(f"optimizer parameter of shape {p.shape}: expected a floating or complex leaf tensor")
+            if is_complex(p.dtype) and not self.takes_complex:
+                raise DtypeError(f"{type(self).__name__}: a parameter has dtype {p.dtype}; expected real ones")
             if id(p) in seen:
                 raise ArgumentError(f"a parameter of shape {p.shape} is given to the optimizer twice")
             seen.add(id(p))
@@ -455,7 +460,11 @@ class Optimizer:
                 raise ArgumentError(f"{type(self).__name__}: betas={options['betas']}; expected numbers in [0, 1)")
 
     def update(self, group: ParameterGroup, params: list[Tensor], grads: list[Array]) -> None:
-        """Launch the kernel over parameters with gradients: at most as many as one launch takes, all of one dtype and device."""
+        """Launch the kernel over parameters with gradients: at most as many as one launch takes, all of one dtype and device.
+
+        Complex parameters, their gradients and their state are given as real ones of their two parts, (..., 2), as PyTorch's
+        optimizers see them.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not define update()")
 
     def state_lists(
@@ -573,7 +582,10 @@ class Optimizer:
         if group.read:
             group.check_tensors()
         grads = [p._grad for p in params if p._grad is not None]
-        if strided := [t for t in (*params, *grads) if not t.array.flags.c_contiguous]:
+        if complex_in_use and is_complex(params[0].array.dtype):
+            with contiguous_in_place([*params, *grads]), as_real_in_place([*params, *grads]):
+                self.update(group, params, [g.array for g in grads])
+        elif strided := [t for t in (*params, *grads) if not t.array.flags.c_contiguous]:
             with contiguous_in_place(strided):
                 self.update(group, params, [g.array for g in grads])
         else:
@@ -636,7 +648,8 @@ class Optimizer:
             hook(self)
         numbers = {id(p): i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
         states = (
-            (numbers[id(p)], self.saved_state(state)) if isinstance(p, Tensor) else (p, state) for p, state in self.state.items()
+            (numbers[id(p)], self._saved_state(p, state)) if isinstance(p, Tensor) else (p, state)
+            for p, state in self.state.items()
         )
         result = {
             "state": {key: state for key, state in states if state},
@@ -651,6 +664,16 @@ class Optimizer:
         """Return the state of a parameter as a state_dict holds it: the counters are 0-d there."""
         is_counter = {name: name in self.counters and isinstance(value, Tensor) for name, value in state.items()}
         return {name: value.reshape(()) if is_counter[name] else value for name, value in state.items()}
+
+    def _saved_state(self, p: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """:meth:`saved_state`, in which that of a complex parameter is complex."""
+        saved = dict(self.saved_state(state))
+        if is_complex(p.array.dtype):
+            pairs = (*p.array.shape, 2)
+            for name, value in saved.items():
+                if value.shape == pairs:
+                    saved[name] = make_tensor(value.array.view(p.array.dtype)[..., 0])
+        return saved
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled or copied: all but the hooks and the caches of a process."""
@@ -687,8 +710,14 @@ class Optimizer:
             group.check(saved)
             self._check_options({**group, **saved})
         numbered = {i: p for g, m in zip(groups, self.param_groups) for i, p in zip(g["params"], m["params"])}
+        with as_real_in_place([*numbered.values()] if self._has_own_state else []):
+            self._load_state(numbered, state_dict["state"], groups)
+        for hook in self._hooks["load_state_dict_post"].values():
+            hook(self)
+
+    def _load_state(self, numbered: dict[int, Tensor], states: dict[Any, Any], groups: list[dict[str, Any]]) -> None:
         loaded: dict[Any, dict[str, Any]] = {}
-        for number, state in state_dict["state"].items():
+        for number, state in states.items():
             if not str(number).isdigit():  # not the state of a parameter
                 loaded[number] = state
                 continue
@@ -710,8 +739,6 @@ class Optimizer:
             for name, array in state.items():
                 (target,) = self._state_list([p], name)
                 devices.assign(target, devices.move(array, p.device).reshape(target.shape))
-        for hook in self._hooks["load_state_dict_post"].values():
-            hook(self)
 
     @property
     def _has_own_state(self) -> bool:
@@ -725,6 +752,7 @@ class Optimizer:
             StateDictError: one has another shape than the parameter.
         """
         arrays = {k: v.array if isinstance(v, Tensor) else numpy.asarray(v) for k, v in state.items() if v is not None}
+        arrays = {k: devices.parts_of(v) if is_complex(v.dtype) else v for k, v in arrays.items()}
         for name, array in arrays.items():
             if array.size != (1 if name in self.counters else p.array.size):
                 raise StateDictError(

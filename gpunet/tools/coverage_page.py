@@ -41,7 +41,7 @@ REASONS = {
 EXPLANATIONS = {
     "sparse": "sparse tensors: layouts other than strided are not planned",
     "quantized": "quantized tensors are not planned; use float16 or bfloat16",
-    "complex": "complex dtypes are not planned",
+    "complex": "complex32 is not planned; [complex numbers](complex-numbers.md) lists what takes the other complex dtypes",
     "compilers": "PyTorch's compilers and exporters; `gpunet.capture` compiles training steps",
     "distributed": "several GPUs and processes: later",
     "backends": "libraries and devices that gpunet does not use",

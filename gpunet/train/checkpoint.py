@@ -25,7 +25,7 @@ import numpy
 from gpunet.autograd import Tensor, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Device
-from gpunet.backend.dtypes import as_dtype, is_numeric
+from gpunet.backend.dtypes import as_dtype, complex128, float64, is_numeric
 from gpunet.errors import ArgumentError, CheckpointError, DtypeError, MissingDependencyError
 from gpunet.train.files import replacing
 
@@ -76,6 +76,9 @@ def save(
         description["names"] = list(tensors)  # the format sorts them
     else:
         description["structure"] = _describe(obj, "", tensors)
+    if pairs := [name for name, array in tensors.items() if array.dtype == complex128]:  # which the format lacks
+        description["complex"] = pairs
+        tensors |= {name: devices.parts_of(tensors[name]) for name in pairs}
     if metadata:
         description["metadata"] = dict(metadata)
     description["checksum"] = _checksum(description, {name: _digest(array) for name, array in tensors.items()})
@@ -157,6 +160,10 @@ def _load(file: Any, name: str, map_location: Any) -> Any:
     read = dict(_read_arrays(file, name, header))
     description = _description(header, name)
     _compare_checksum(description, {key: _digest(array) for key, array in read.items()}, name)
+    for key in description.get("complex", ()):
+        if key not in read or read[key].dtype != float64 or read[key].shape[-1:] != (2,):
+            raise CheckpointError(f"{name} is damaged: {key!r} does not hold the two parts of complex numbers; save it again")
+        read[key] = read[key].view(complex128)[..., 0]
     tensors = {key: _place(read[key], map_location) for key in header if key in read}
     if "structure" not in description:
         return {key: tensors[key] for key in description.get("names", tensors) if key in tensors}
@@ -170,6 +177,7 @@ def _load(file: Any, name: str, map_location: Any) -> Any:
 _DTYPES = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "I32": "int32", "U32": "uint32",
     "I64": "int64", "U64": "uint64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
+    "C64": "complex64",
 }  # fmt: skip
 
 

@@ -137,6 +137,9 @@ ON_GPU = {
     "int64": (
         "t.sum()", "t @ t",
     ),
+    "complex64": (
+        "polar(x, x)", "view_as_complex(q[:, :2].contiguous())", "stft(x[0], 4, window=f[0, :4], return_complex=True)",
+    ),
 }  # fmt: skip
 
 
@@ -159,8 +162,11 @@ def names(library: Any, dtype: str, device: str) -> dict[str, Any]:
     tensors |= {name: library.as_tensor(values).to(device) for name, values in integers.items()}
     tensors["eye"] = library.eye(4).to(device).to(getattr(library, dtype))
     public = {name: getattr(library, name) for call in CALLS for name in _words(call) if hasattr(library, name)}
-    more = {name: getattr(library, name) for name in ("nn", "linalg", "float64", "atan2", "dist", "mv")}
+    more = {name: getattr(library, name) for name in ("nn", "linalg", "float64", "atan2", "dist", "mv", *_COMPLEX)}
     return public | more | tensors
+
+
+_COMPLEX = ("polar", "view_as_complex", "stft")
 
 
 def _words(call: str) -> list[str]:

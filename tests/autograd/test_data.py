@@ -69,13 +69,13 @@ def test_index_arrays_of_subclasses() -> None:
 
 
 @pytest.mark.parametrize(("array", "text"), [
-    (numpy.array([1j]), "complex128"), (numpy.array([object()]), "object"), (numpy.array(["a"]), "str"),
+    (numpy.array([object()]), "object"), (numpy.array(["a"]), "str"),
     (numpy.array([b"a"]), "bytes"), (numpy.array([1], "M8[s]"), "datetime64"), (numpy.rec.array([(1, 2.0)]), "i8"),
     pytest.param(numpy.array([1], "g"), "float128", marks=pytest.mark.skipif(numpy.dtype("g").itemsize == 8, reason="is float64")),
 ])  # fmt: skip
 def test_other_dtypes_are_refused_by_name(array: numpy.ndarray, text: str) -> None:
     for make in (gpunet.tensor, gpunet.as_tensor, gpunet.from_numpy, gpunet.Tensor, gpunet.nn.Parameter, gpunet.ones(1).mul):
-        with pytest.raises(DtypeError, match=rf"data of dtype .*{text}.*; expected real numbers"):
+        with pytest.raises(DtypeError, match=rf"data of dtype .*{text}.*; expected numbers"):
             make(array)
 
 

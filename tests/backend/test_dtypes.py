@@ -13,8 +13,13 @@ from gpunet.backend import dtypes
 from gpunet.errors import DtypeError, MissingDependencyError
 
 #: PyTorch's names that mean the same dtype.
-ALIASES = {"float16": "half", "float32": "float", "float64": "double", "int16": "short", "int32": "int", "int64": "long"}
-NAMES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
+ALIASES = {
+    "float16": "half", "float32": "float", "float64": "double", "int16": "short", "int32": "int", "int64": "long",
+    "complex64": "cfloat", "complex128": "cdouble",
+}  # fmt: skip
+NAMES = (
+    "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64", "complex64", "complex128",
+)  # fmt: skip
 #: dtype -> the method of a tensor that converts to it
 METHODS = {"uint8": "byte", "int8": "char", **ALIASES, "bool": "bool", "bfloat16": "bfloat16"}
 
@@ -30,14 +35,15 @@ def test_names(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_categories(name: str, torch: Any) -> None:
     dtype, theirs = dtypes.as_dtype(name), getattr(torch, name)
-    assert dtypes.is_floating(dtype) == theirs.is_floating_point
+    assert dtypes.is_floating(dtype) == theirs.is_floating_point and dtypes.is_complex(dtype) == theirs.is_complex
+    assert str(theirs.to_real()) == f"torch.{dtypes.to_real(dtype)}" and dtypes.is_inexact(dtype) == ("int" not in name != "bool")
     assert dtypes.is_boolean(dtype) == (name == "bool") and dtypes.is_integer(dtype) == ("int" in name)
     assert dtypes.is_numeric(dtype) and dtypes.is_half(dtype) == (name in ("float16", "bfloat16"))
     assert dtypes.accumulator(dtype) == (gpunet.float32 if dtypes.is_half(dtype) else dtype)
 
 
 def test_other_dtypes_are_not_numeric() -> None:
-    for dtype in ("complex64", "U4", "V2", [("x", "f4")], "M8[s]"):
+    for dtype in ("complex256", "U4", "V2", [("x", "f4")], "M8[s]"):
         assert not dtypes.is_numeric(numpy.dtype(dtype)) and not dtypes.is_floating(numpy.dtype(dtype))
     with pytest.raises(DtypeError, match="'float31' is not a dtype"):
         gpunet.zeros(2, dtype="float31")

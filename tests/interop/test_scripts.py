@@ -46,8 +46,8 @@ def run_with_pytorch(torch: Any, path: Path) -> None:
         torch.set_default_dtype(torch.float32)
 
 
-def test_there_are_fourteen() -> None:
-    assert len(SCRIPTS) == 14
+def test_there_are_fifteen() -> None:
+    assert len(SCRIPTS) == 15
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -209,6 +209,47 @@ def regress(m: Any, model: Any, *inputs: Any) -> Any:
     return m.nn.functional.mse_loss(model(*inputs[:-1]), inputs[-1])
 
 
+def fourier_operator(m: Any) -> Any:
+    """Li et al. 2020: layers that multiply the lowest frequencies of functions by learned complex matrices."""
+    nn = m.nn
+
+    class SpectralConv1d(nn.Module):  # type: ignore[name-defined, misc]
+        def __init__(self, channels: int, modes: int) -> None:
+            super().__init__()
+            self.modes = modes
+            self.weight = nn.Parameter(m.rand(channels, channels, modes, 2) / channels)
+
+        def forward(self, x: Any) -> Any:
+            spectrum = m.fft.rfft(x)
+            weight = m.view_as_complex(self.weight)
+            low = m.einsum("bix,iox->box", spectrum[:, :, : self.modes], weight)
+            out = m.zeros_like(spectrum)
+            out[:, :, : self.modes] = low
+            return m.fft.irfft(out, n=x.shape[-1])
+
+    class FourierOperator(nn.Module):  # type: ignore[name-defined, misc]
+        def __init__(self, channels: int = 4, modes: int = 3) -> None:
+            super().__init__()
+            self.lift = nn.Conv1d(2, channels, 1)
+            self.spectral = nn.ModuleList([SpectralConv1d(channels, modes) for _ in range(2)])
+            self.pointwise = nn.ModuleList([nn.Conv1d(channels, channels, 1) for _ in range(2)])
+            self.project = nn.Conv1d(channels, 1, 1)
+
+        def forward(self, x: Any) -> Any:
+            x = self.lift(x)
+            for spectral, pointwise in zip(self.spectral, self.pointwise):
+                x = m.nn.functional.gelu(spectral(x) + pointwise(x))
+            return self.project(x)
+
+    return FourierOperator()
+
+
+def spectral_loss(m: Any, model: Any, x: Any, y: Any) -> Any:
+    """The mean square of the error, and the mean magnitude of its spectrum."""
+    error = model(x) - y
+    return (error**2).mean() + 0.1 * m.fft.rfft(error, norm="ortho").abs().mean()
+
+
 def pinn(m: Any) -> Any:
     """Raissi et al. 2019: a network that solves a differential equation."""
     nn = m.nn
@@ -245,5 +286,6 @@ NETWORKS = {
     "GRU": Network(recurrent("GRU"), series, regress),
     "siamese": Network(siamese, lambda r: (*r.normal(size=(2, 6, 1, 10, 10)), r.integers(0, 2, 6).astype(float)), contrastive),
     "recommender": Network(recommender, ratings, regress),
+    "Fourier operator": Network(fourier_operator, lambda r: (r.normal(size=(3, 2, 16)), r.normal(size=(3, 1, 16))), spectral_loss),
     "PINN": Network(pinn, lambda r: (r.random((20, 2)),), burgers),
 }  # fmt: skip

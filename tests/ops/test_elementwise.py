@@ -397,7 +397,7 @@ def test_where_of_a_condition_returns_indices(device: str) -> None:
 def test_aliases_are_the_same_function() -> None:
     for alias, name in {
         "absolute": "abs", "arctan": "atan", "clip": "clamp", "divide": "div", "true_divide": "div", "multiply": "mul",
-        "negative": "neg", "subtract": "sub", "greater": "gt", "less_equal": "le", "not_equal": "ne", "sgn": "sign",
+        "negative": "neg", "subtract": "sub", "greater": "gt", "less_equal": "le", "not_equal": "ne",
     }.items():  # fmt: skip
         assert getattr(gpunet, alias) is getattr(gpunet, name) is getattr(gpunet.Tensor, alias)
 

@@ -11,6 +11,8 @@ from tests.torch_calls.outcome import Other, TensorValue, Value
 
 #: Distance of 1 to the next number.
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
+#: The dtypes of the parts of complex numbers.
+PARTS = {"complex64": "float32", "complex128": "float64"}
 #: A result is as good as PyTorch's if it is at most this many epsilons of its magnitude away: a few roundings on each side.
 ROUNDINGS = 8
 
@@ -55,6 +57,9 @@ def _difference_of_tensors(theirs: TensorValue, ours: TensorValue, scale: Any) -
 
 def equal(theirs: Any, ours: Any, dtype: str, scale: Any) -> bool:
     dtype = dtype.removeprefix("numpy.")
+    if dtype in PARTS:
+        size = numpy.nan_to_num(numpy.abs(theirs), nan=0.0, posinf=0.0)
+        return all(equal(getattr(theirs, part), getattr(ours, part), PARTS[dtype], scale + size) for part in ("real", "imag"))
     if dtype not in EPSILON:
         return bool(numpy.array_equal(theirs, ours))
     with numpy.errstate(all="ignore"):
@@ -82,15 +87,23 @@ def differing_elements(theirs: Value, ours: Value, leaf: Value | None = None) ->
     """
     if isinstance(theirs, TensorValue) and isinstance(ours, TensorValue):
         with numpy.errstate(all="ignore"):
-            a, b = theirs.array.astype(numpy.float64), ours.array.astype(numpy.float64)
+            a, b = _numbers(theirs.array), _numbers(ours.array)
             ordinary = numpy.abs(a, where=numpy.isfinite(a), out=numpy.zeros_like(a))
-            tolerance = 64 * EPSILON.get(theirs.dtype, 0.0) * (1.0 + ordinary)
+            tolerance = 64 * EPSILON.get(PARTS.get(theirs.dtype, theirs.dtype), 0.0) * (1.0 + ordinary)
             differs = ~((a == b) | (numpy.isnan(a) & numpy.isnan(b)) | (numpy.abs(a - b) <= tolerance))
         if differs.any():
             has_leaf = isinstance(leaf, TensorValue) and leaf.shape == theirs.shape
-            at = leaf.array if isinstance(leaf, TensorValue) and has_leaf else numpy.full(theirs.shape, numpy.nan)
+            is_real = theirs.dtype not in PARTS
+            at = leaf.array if isinstance(leaf, TensorValue) and has_leaf and is_real else numpy.full(a.shape, numpy.nan)
             yield Elements(a[differs], b[differs], at[differs])
     elif isinstance(theirs, tuple) and isinstance(ours, tuple) and not isinstance(theirs, Other):
         for pair in zip(theirs, ours):
             if not isinstance(pair[0], str):
                 yield from differing_elements(*pair)
+
+
+def _numbers(array: Any) -> Any:
+    """The numbers in float64; of complex ones the two parts, in a last dimension."""
+    if numpy.iscomplexobj(array):
+        return numpy.stack([array.real, array.imag], -1).astype(numpy.float64)
+    return array.astype(numpy.float64)

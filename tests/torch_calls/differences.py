@@ -83,7 +83,7 @@ def any_of(*conditions: Callable[[Verdict], bool]) -> Callable[[Verdict], bool]:
 
 #: NumPy's names of parameters -> PyTorch's.
 ALIASES = {"x": "input", "a": "input", "x1": "input", "x2": "other", "axis": "dim", "keepdims": "keepdim"}
-_VALUE = r"(int|float\d*|bool|list|tuple|numpy\.\w+)"
+_VALUE = r"(int|float\d*|complex|bool|list|tuple|numpy\.\w+)"
 
 
 def takes_values(verdict: Verdict) -> bool:
@@ -247,6 +247,24 @@ DIFFERENCES = (
         ),
         "Dtypes that PyTorch's CPU kernels lack are supported.",
         "F.gelu", "x = torch.tensor([1, 2]); r = torch.nn.functional.gelu(x)",
+    ),
+    Difference(
+        "torch.conj Tensor.conj Tensor.adjoint torch.adjoint Tensor.H Tensor.mH torch.is_conj Tensor.is_conj",
+        lambda verdict: "complex" in verdict.text or "j" in verdict.text,
+        "A conjugate is a copy, not a view with a pending conjugate: `is_conj()` is False.",
+        "Tensor.is_conj", "x = torch.tensor([1j]); r = x.conj().is_conj()",
+    ),
+    Difference(
+        "torch.polar", lambda verdict: verdict.detail.startswith("gradient"),
+        "The gradient of polar() for a negative magnitude has the right sign; PyTorch's is that of the positive one.",
+        "torch.polar",
+        "x = torch.tensor([-1.0]).requires_grad_(); y = torch.tensor([0.5]); r = torch.polar(x, y); "
+        "r.backward(torch.tensor([1.0], dtype=torch.complex64))",
+    ),
+    Difference(
+        "*", lacks(r"expected real numbers: pass x\.real|of complex|complex(64|128)"),
+        "Complex tensors are taken by the functions of [complex numbers](complex-numbers.md); others refuse them.",
+        "torch.var", "x = torch.tensor([1j, 2.0]); r = torch.var(x)",
     ),
     Difference(
         "*", accepts(r"must be tuple of ints, not (int|numpy\.int64|Tensor)"),

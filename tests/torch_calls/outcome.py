@@ -108,7 +108,7 @@ def dtype_name(dtype: Any) -> str:
 
 
 def _tensor(value: Any) -> TensorValue:
-    plain = value.detach()
+    plain = value.detach().resolve_conj()
     if getattr(plain, "is_sparse", False):  # the gradient that gather(sparse_grad=True) asks for
         plain = plain.to_dense()
     if getattr(plain, "_is_zerotensor", bool)():  # zeros without memory, of a forward-mode rule

@@ -18,7 +18,7 @@ from tests.torch_calls.targets import find_targets
 #: pivots, or, for a method without an overload of PyTorch's, a matrix of float32 or float64.
 UNDRAWN = {
     "F.ctc_loss", "F.multi_head_attention_forward", "torch.as_tensor", "Tensor.backward", "torch.as_strided_scatter",
-    "Tensor.as_strided_scatter", "torch.range", "torch.unravel_index",
+    "Tensor.as_strided_scatter", "torch.istft", "Tensor.istft", "torch.range", "torch.unravel_index",
     "Tensor.lu", "Tensor.lu_solve", "torch.linalg.lu_solve", "torch.lu_solve", "Tensor.register_hook",
     "Tensor.register_post_accumulate_grad_hook", "Tensor.retain_grad",
 }  # fmt: skip

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from random import Random
 
+import gpunet
 from tests.torch_calls.fitting import FITTING, LAPACK, Shapes
 from tests.torch_calls.targets import Target
 
 FLOATING = ("float32", "float64", "float16", "bfloat16")
 INTEGERS = ("int64", "int32", "int16", "int8", "uint8")
 DTYPES = (*FLOATING, *INTEGERS, "bool")
+#: Complex dtypes -> those of the parts.
+COMPLEX = {"complex64": "float32", "complex128": "float64"}
 SHAPES = (
     (), (1,), (3,), (4,), (2, 3), (3, 2), (1, 3), (2, 1), (3, 3), (2, 2), (2, 3, 2), (1, 2, 3), (2, 1, 2), (2, 2, 1, 3),
     (0,), (0, 3), (2, 0), (2, 0, 3),
@@ -35,8 +38,15 @@ NO_SPECIAL = ("fmod", "gcd", "lcm", "laguerre_polynomial_l", "legendre_polynomia
 #: The dtypes that PyTorch takes, of functions that take few.
 DTYPES_OF = {
     **dict.fromkeys(("linalg", "quantile", "nanquantile", *LAPACK), ("float32", "float64")),
+    **dict.fromkeys(("imag", "istft", "view_as_real"), tuple(COMPLEX)),
     **dict.fromkeys(("bincount", "bitwise_left_shift", "bitwise_right_shift", "gcd", "lcm"), INTEGERS),
 }
+
+
+def takes_complex(target: Target) -> bool:
+    """Whether the function of gpunet takes complex tensors."""
+    places = {"functional": gpunet.nn.functional, "linalg": gpunet.linalg, "method": gpunet.Tensor, "property": gpunet.Tensor}
+    return bool(getattr(getattr(places.get(target.kind, gpunet), target.name, None), "takes_complex", False))
 
 
 class Values:
@@ -58,6 +68,8 @@ class Values:
         wanted = DTYPES_OF.get("linalg" if target.kind == "linalg" else target.name.strip("_"))
         if wanted and random.random() < 0.9:
             self.dtype = random.choice(wanted)
+        elif takes_complex(target) and random.random() < 0.1:
+            self.dtype = random.choice(tuple(COMPLEX))
         kinds = FITTING.get(target.name.strip("_"), ())
         self.fitting: Shapes = random.choice(kinds) if kinds else ()  # of the tensors that are still to be drawn
 
@@ -70,6 +82,8 @@ class Values:
 
     def value(self, dtype: str, kind: str = "") -> str:
         random = self.random
+        if dtype in COMPLEX:
+            return f"complex({self.value(COMPLEX[dtype])}, {self.value(COMPLEX[dtype])})"
         if dtype == "bool":
             return random.choice(("True", "False"))
         if kind == "probability":
@@ -118,7 +132,7 @@ class Values:
         text = f"torch.tensor({literal}, dtype=torch.{dtype})"
         if 0 in made:
             text = f"torch.zeros({made}, dtype=torch.{dtype})"
-        requires_grad = self.has_grad and dtype in FLOATING and not is_plain and self.chance(0.8)
+        requires_grad = self.has_grad and (dtype in FLOATING or dtype in COMPLEX) and not is_plain and self.chance(0.8)
         if requires_grad:
             text += ".requires_grad_()"
             self.leaves.append(name)

@@ -18,8 +18,9 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, bump_version, contiguous, contiguous_in_place, ignore_fp_errors, no_grad, wrap
+from gpunet.autograd.complex_numbers import as_real, refuse_complex
 from gpunet.autograd.loss_scaling import warn_of_scaled_gradients
-from gpunet.backend.dtypes import accumulator
+from gpunet.backend.dtypes import accumulator, is_complex
 from gpunet.errors import ArgumentError, DeviceError, GradientError, ShapeError
 from gpunet.launch.list_kernel import max_tensors, num_blocks
 from gpunet.launch.memory import empty, ticket
@@ -84,8 +85,8 @@ def get_total_norm(
     tensors: Tensors, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
 ) -> Tensor:
     """Return the norm of all elements of ``tensors``; arguments and errors as in :func:`clip_grad_norm_`."""
-    tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     order = float(norm_type)
+    tensors = [_magnitudes(t, order) for t in ([tensors] if isinstance(tensors, Tensor) else tensors)]
     if math.isnan(order):
         raise ArgumentError(f"norm_type={norm_type!r}; expected a number")
     if not tensors:
@@ -105,6 +106,11 @@ def get_total_norm(
                 "earlier step in which the loss grew, or pass error_if_nonfinite=False to scale them anyway"
             )
     return result
+
+
+def _magnitudes(x: Tensor, order: float) -> Tensor:
+    """A real tensor whose norm of this order is that of x, which may be complex."""
+    return as_real(x) if order == 2.0 or not is_complex(x.dtype) else x.detach().abs()
 
 
 def _norm_of_positive_order(tensors: list[Tensor], order: float) -> Tensor:
@@ -160,6 +166,7 @@ def clip_grad_value_(parameters: Tensors, clip_value: float, foreach: bool | Non
     if not clip_value >= 0.0:
         raise ArgumentError(f"clip_value={clip_value!r}; expected zero or a positive number")
     grads = _gradients("clip_grad_value_", parameters)
+    refuse_complex("clip_grad_value_", grads)
     for group in _by_dtype(grads):
         for batch in _batches(group):
             with contiguous_in_place(batch):
@@ -172,7 +179,7 @@ def _scale(grads: list[Tensor], max_norm: float, norm: Tensor) -> None:
         raise ArgumentError(f"max_norm={max_norm!r}; expected zero or a positive number")
     if grads:
         _check_devices([*grads, norm])
-    for group in _by_dtype(grads):
+    for group in _by_dtype([as_real(g) for g in grads]):
         array = norm.detach().to(accumulator(group[0].dtype)).array.reshape(1)
         for batch in _batches(group):
             with contiguous_in_place(batch):

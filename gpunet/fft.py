@@ -1,0 +1,3 @@
+"""Functions of ``torch.fft``."""
+
+from gpunet.ops.fourier import *
