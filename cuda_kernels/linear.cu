@@ -6,7 +6,9 @@
 //
 // Each is one launch; products with few tiles are split along depth inside of it (gemm/product.cuh).
 //
-// Versions: 1. SIMT tiles (this one).  Next: tensor-core mainloops with the same epilogues, and a chain of narrow layers in
+// MATH: see gemm/product.cuh.
+//
+// Versions: 1. SIMT tiles.  2. Tensor cores by mma.sync beside them (this one).  Next: wgmma, and a chain of narrow layers in
 // one launch.
 
 #include "gemm/epilogue.cuh"
@@ -14,45 +16,53 @@
 
 // ---- forward ---------------------------------------------------------------------------------------------------------
 
-template <class T, int ROWS, int COLUMNS, bool WHOLE, class Act>
-__global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS, COLUMNS>::BLOCKS) linear_forward(
+template <class T, int ROWS, int COLUMNS, bool WHOLE, class Act, class MATH = Simt>
+__global__ void __launch_bounds__(
+    TileOf<T, ROWS, COLUMNS, MATH>::THREADS, TileOf<T, ROWS, COLUMNS, MATH>::BLOCKS) linear_forward(
     T* __restrict__ y, T* __restrict__ z, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets,
     const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b, int n, int o, int i, int slices,
     double alpha) {
+  using OfProduct = TileOf<T, ROWS, COLUMNS, MATH>;
+  constexpr int PACK = OfProduct::PACK;
   NoSums none;
-  product<T, Tile<T, ROWS, COLUMNS>>(
-      Strided<T, true, WHOLE>(x, n, i, 1), Strided<T, true, WHOLE>(w, o, i, 1), i, {partials, tickets, slices},
+  product<T, OfProduct>(
+      Strided<T, true, WHOLE, PACK>(x, n, i, 1), Strided<T, true, WHOLE, PACK>(w, o, i, 1), i, {partials, tickets, slices},
       Activated<T, Act, Rows>{{o}, y, z, b, alpha}, none);
 }
 
 // ---- backward: input -------------------------------------------------------------------------------------------------
 
-template <class T, int ROWS, int COLUMNS, bool WHOLE, class Act>
-__global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS, COLUMNS>::BLOCKS) linear_backward_input(
+template <class T, int ROWS, int COLUMNS, bool WHOLE, class Act, class MATH = Simt>
+__global__ void __launch_bounds__(
+    TileOf<T, ROWS, COLUMNS, MATH>::THREADS, TileOf<T, ROWS, COLUMNS, MATH>::BLOCKS) linear_backward_input(
     T* __restrict__ dx, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets,
     const T* __restrict__ dy, const T* __restrict__ w, const T* __restrict__ saved, int n, int i, int o, int slices,
     double alpha) {
+  using OfProduct = TileOf<T, ROWS, COLUMNS, MATH>;
+  constexpr int PACK = OfProduct::PACK;
   NoSums none;
-  product<T, Tile<T, ROWS, COLUMNS>>(
-      Strided<T, true, WHOLE>(dy, n, o, 1), Strided<T, false, WHOLE>(w, i, 1, i), o, {partials, tickets, slices},
+  product<T, OfProduct>(
+      Strided<T, true, WHOLE, PACK>(dy, n, o, 1), Strided<T, false, WHOLE, PACK>(w, i, 1, i), o, {partials, tickets, slices},
       Derived<T, Act, Rows>{{i}, dx, saved, alpha}, none);
 }
 
 // ---- backward: weight and bias -----------------------------------------------------------------------------------------
 
 // Without dw, i is 0: the product has no columns, and only the column sums are computed.
-template <class T, int ROWS, int COLUMNS, bool WHOLE>
-__global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS, COLUMNS>::BLOCKS) linear_backward_weight(
+template <class T, int ROWS, int COLUMNS, bool WHOLE, class MATH = Simt>
+__global__ void __launch_bounds__(
+    TileOf<T, ROWS, COLUMNS, MATH>::THREADS, TileOf<T, ROWS, COLUMNS, MATH>::BLOCKS) linear_backward_weight(
     T* __restrict__ dw, T* __restrict__ db, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets,
     const T* __restrict__ dy, const T* __restrict__ x, const Accumulator<T>* __restrict__ scale, int o, int i, int n,
     int slices) {
-  using OfWeight = Tile<T, ROWS, COLUMNS>;
+  using OfWeight = TileOf<T, ROWS, COLUMNS, MATH>;
+  constexpr int PACK = OfWeight::PACK;
   const int across = i ? tiles(i, COLUMNS) : 1;
   LineSums<T, OfWeight, false> of_dy{{}, blockIdx.x % across == 0};
   T* const out = dw;
   const Scaled<T> mean{{i}, out, scale};
   const bool is_whole = product<T, OfWeight>(
-      Strided<T, false, WHOLE>(dy, o, 1, o), Strided<T, false, WHOLE>(x, i, 1, i), n, {partials, tickets, slices}, mean, of_dy);
+      Strided<T, false, WHOLE, PACK>(dy, o, 1, o), Strided<T, false, WHOLE, PACK>(x, i, 1, i), n, {partials, tickets, slices}, mean, of_dy);
   if (!is_whole || !of_dy.is_needed || !db) return;
   of_dy.finish([&](int column, Accumulator<T> sum) {
     const int row = blockIdx.x / across * ROWS + column;

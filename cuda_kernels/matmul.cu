@@ -3,13 +3,17 @@
 //   matmul_forward   out[j] = a[j] b[j]:  a (batches, rows, depth), b (batches, depth, columns)
 //                    -> out (batches, rows, columns), contiguous
 //
-// Versions: 1. SIMT tiles, split along depth if a single product has few (this one).  Next: tensor cores.
+// MATH: see gemm/product.cuh.
+//
+// Versions: 1. SIMT tiles, split along depth if a single product has few.  2. Tensor cores by mma.sync beside them (this one).
+// Next: wgmma.
 
 #include "gemm/epilogue.cuh"
 #include "gemm/product.cuh"
 
-template <class T, int ROWS, int COLUMNS, bool WHOLE, bool A_ALONG_DEPTH, bool B_ALONG_DEPTH>
-__global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS, COLUMNS>::BLOCKS) matmul_forward(
+template <class T, int ROWS, int COLUMNS, bool WHOLE, bool A_ALONG_DEPTH, bool B_ALONG_DEPTH, class MATH = Simt>
+__global__ void __launch_bounds__(
+    TileOf<T, ROWS, COLUMNS, MATH>::THREADS, TileOf<T, ROWS, COLUMNS, MATH>::BLOCKS) matmul_forward(
     T* __restrict__ out, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets, const T* __restrict__ a,
     const T* __restrict__ b, int rows, int columns, int depth, int slices, long long a_batch, long long a_row,
     long long a_depth, long long b_batch, long long b_depth, long long b_column) {
@@ -18,10 +22,11 @@ __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS,
   __shared__ T* c;  // the mainloop needs the registers
   if (threadIdx.x == 0) c = out + batch * rows * columns;
   NoSums none;
-  product<T, Tile<T, ROWS, COLUMNS>>(
-      Strided<T, A_ALONG_DEPTH, WHOLE>(
+  using OfProduct = TileOf<T, ROWS, COLUMNS, MATH>;
+  product<T, OfProduct>(
+      Strided<T, A_ALONG_DEPTH, WHOLE, OfProduct::PACK>(
           a + batch * a_batch, rows, WHOLE && !A_ALONG_DEPTH ? 1 : a_row, WHOLE && A_ALONG_DEPTH ? 1 : a_depth),
-      Strided<T, B_ALONG_DEPTH, WHOLE>(
+      Strided<T, B_ALONG_DEPTH, WHOLE, OfProduct::PACK>(
           b + batch * b_batch, columns, WHOLE && !B_ALONG_DEPTH ? 1 : b_column, WHOLE && B_ALONG_DEPTH ? 1 : b_depth),
       depth, {partials, tickets, slices},
       Scaled<T>{{columns}, c, nullptr}, none, blockIdx.x % of_product);

@@ -30,6 +30,13 @@ __device__ __forceinline__ unsigned int shared_address(const void* pointer) {
 }
 #endif
 
+// Whether the architecture has the instructions of sm_80.
+#if __CUDA_ARCH__ >= 800
+constexpr bool IS_SM_80 = true;
+#else
+constexpr bool IS_SM_80 = false;
+#endif
+
 // ---- pairs of 16-bit numbers ------------------------------------------------------------------------------------------
 
 // Packs two numbers into a register, `low` in the lower half.

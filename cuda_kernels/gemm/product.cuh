@@ -1,5 +1,6 @@
 // The product of which all kernels with a GEMM consist: c (rows, columns) = a (rows, depth) b (depth, columns), in tiles, with
-// an epilogue on each element.  gemm/source.cuh says where a and b come from, gemm/simt.cuh multiplies.
+// an epilogue on each element.  gemm/source.cuh says where a and b come from; gemm/simt.cuh multiplies in plain arithmetic,
+// gemm/mma.cuh on tensor cores.
 //
 // Tiles are numbered along blockIdx.x, row by row, those of a batch of products one after the other, so that no extent is
 // limited by the grid's y or z limit.  A product
@@ -8,7 +9,23 @@
 // number of slices, which the host chooses by the shape alone, and not on which block is last.
 
 #include "common/reduce.cuh"
+#include "mma.cuh"
 #include "simt.cuh"
+
+// How a kernel multiplies: its template argument MATH.
+struct Simt {};  // in T's accumulator
+struct Mma {};   // on tensor cores, float32 rounded to TF32
+struct Mma3 {};  // float32 on tensor cores, as the sum of three products of TF32
+
+// The tile of a kernel.
+template <class T, int ROWS, int COLUMNS, class MATH>
+struct TileFor { using Type = Tile<T, ROWS, COLUMNS>; };
+template <class T, int ROWS, int COLUMNS>
+struct TileFor<T, ROWS, COLUMNS, Mma> { using Type = MmaTile<T, ROWS, COLUMNS, 1>; };
+template <class T, int ROWS, int COLUMNS>
+struct TileFor<T, ROWS, COLUMNS, Mma3> { using Type = MmaTile<T, ROWS, COLUMNS, 3>; };
+template <class T, int ROWS, int COLUMNS, class MATH>
+using TileOf = typename TileFor<T, ROWS, COLUMNS, MATH>::Type;
 
 __device__ __forceinline__ int tiles(int extent, int tile) { return extent / tile + (extent % tile != 0); }
 
@@ -23,26 +40,29 @@ struct Split {
 // What else a kernel sums along depth, from the steps of a in shared memory: COUNT packs of sums per thread.  Here, nothing.
 struct NoSums {
   static constexpr int COUNT = 0;
-  template <class Shared>
-  __device__ void operator()(const Shared&) {}
+  template <class Step>
+  __device__ void operator()(const Step&) {}
 };
 
 // Sums each line of a over depth, from its steps in shared memory.  A thread sums four lines over every GROUPS-th element.
-// ALONG_DEPTH: that of the source of a.
-template <class T, class Tile, bool ALONG_DEPTH>
+// ALONG: whether the source of a lies along depth.
+template <class T, class Tile, bool ALONG>
 struct LineSums {
   using A = typename Tile::A;
-  using StageOfA = Stage<Tile, T, Tile::ROWS, ALONG_DEPTH>;
+  struct Source {
+    static constexpr bool ALONG_DEPTH = ALONG;
+  };
+  using OfA = typename Tile::template OfA<Source>;
   static constexpr int COUNT = 1, PACKS = Tile::ROWS / 4, GROUPS = Tile::THREADS / PACKS;
   Pack<A, 4> sums[COUNT];
   bool is_needed;  // in the blocks of the first tile column; all others read the same lines
 
-  template <class Shared>
-  __device__ __forceinline__ void operator()(const Shared& of_a) {
+  template <class Step>
+  __device__ __forceinline__ void operator()(const Step& step) {
     if (!is_needed) return;
 #pragma unroll
     for (int k = threadIdx.x / PACKS; k < Tile::DEPTH; k += GROUPS) {
-      const Pack<A, 4> pack = load_pack<4>(&of_a[k][StageOfA::place(k, threadIdx.x % PACKS * 4)], 4, 4);
+      const Pack<A, 4> pack = OfA::four_lines(step, k, threadIdx.x % PACKS * 4);
 #pragma unroll
       for (int e = 0; e < 4; e++) sums[0].v[e] += pack.v[e];
     }
@@ -66,18 +86,17 @@ struct LineSums {
 // Replaces a block's sums by those of all slices, and returns true, in the last block of the tile; returns false in the others.
 template <class Tile, class Extra>
 __device__ __forceinline__ bool sum_slices(
-    typename Tile::A (&sums)[8][8], Extra& extra, const Split<typename Tile::A>& split, int tile, int slice) {
+    typename Tile::Sums& sums, Extra& extra, const Split<typename Tile::A>& split, int tile, int slice) {
   using A = typename Tile::A;
-  constexpr int THREADS = Tile::THREADS, PACKS = 16 + Extra::COUNT;
+  constexpr int THREADS = Tile::THREADS, PACKS = Tile::PACKS + Extra::COUNT;
   A* of_tile = split.partials + static_cast<long long>(tile) * split.slices * PACKS * 4 * THREADS;
   // calls visit(sum, its place in a slice) for each sum of the thread
   auto for_each = [&](auto visit) {
 #pragma unroll
-    for (int p = 0; p < 16; p++)
-      visit(*reinterpret_cast<Pack<A, 4>*>(&sums[p / 2][p % 2 * 4]), 4 * (p * THREADS + threadIdx.x));
+    for (int p = 0; p < Tile::PACKS; p++) visit(Tile::pack(sums, p), 4 * (p * THREADS + threadIdx.x));
     if constexpr (Extra::COUNT > 0) {
 #pragma unroll
-      for (int s = 0; s < Extra::COUNT; s++) visit(extra.sums[s], 4 * ((16 + s) * THREADS + threadIdx.x));
+      for (int s = 0; s < Extra::COUNT; s++) visit(extra.sums[s], 4 * ((Tile::PACKS + s) * THREADS + threadIdx.x));
     }
   };
   A* own = of_tile + static_cast<long long>(slice) * PACKS * 4 * THREADS;
@@ -104,7 +123,7 @@ __device__ __forceinline__ bool product(
     int tile = blockIdx.x) {
   using A = typename Tile::A;
   constexpr int ROWS = Tile::ROWS, COLUMNS = Tile::COLUMNS, THREADS = Tile::THREADS;
-  __shared__ __align__(16) Shared<Tile> shared;
+  auto* const shared = Tile::memory();
   const int across = b.lines ? tiles(b.lines, COLUMNS) : 1;
   __shared__ int origin[2];  // the first row and column of the tile, for the epilogue: the mainloop needs the registers
   if (threadIdx.x == 0) {
@@ -113,38 +132,28 @@ __device__ __forceinline__ bool product(
   }
   const int slice = blockIdx.y, steps = tiles(depth, Tile::DEPTH), rows = tiles(steps, split.slices) * Tile::DEPTH;
   const int first = min(static_cast<long long>(slice) * rows, static_cast<long long>(depth));
-  A sums[8][8] = {};
-  multiply<T, Tile>(
-      sums, shared, a, b, tile / across * ROWS, tile % across * COLUMNS, first, min(first + rows, depth), extra);
+  typename Tile::Sums sums = {};
+  Tile::multiply(sums, shared, a, b, tile / across * ROWS, tile % across * COLUMNS, first, min(first + rows, depth), extra);
   if (split.slices > 1 && !sum_slices<Tile>(sums, extra, split, blockIdx.x, slice)) return false;
 
   // The sums pass through shared memory, BAND rows at a time, so that a warp stores whole rows, and so that the epilogue is
   // compiled once and not once per pack of a thread, which would add seconds of compile time.
-  constexpr int FITS = 2 * Tile::DEPTH * (ROWS + COLUMNS) / COLUMNS;
+  constexpr int FITS = Tile::SHARED_BYTES / sizeof(A) / COLUMNS;
   constexpr int BAND = FITS >= 64 ? 64 : FITS >= 32 ? 32 : FITS >= 16 ? 16 : 8, ACROSS = COLUMNS / 4;
-  A(&band)[BAND][COLUMNS] = *reinterpret_cast<A(*)[BAND][COLUMNS]>(&shared);
-  // of neighbouring groups of rows, which lanes store at once, in different banks
-  auto place = [](int row, int column) { return column ^ row / 4 % 2 * 16; };
+  A(&band)[BAND][COLUMNS] = *reinterpret_cast<A(*)[BAND][COLUMNS]>(shared);
 #pragma unroll 1
   for (int top = 0; top < ROWS; top += BAND) {
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-      const int row = Tile::first_row() + i % 4 + i / 4 * (ROWS / 2) - top;
-      if (row >= 0 && row < BAND) {
-#pragma unroll
-        for (int group = 0; group < 2; group++) {
-          Pack<A, 4> pack;
-#pragma unroll
-          for (int e = 0; e < 4; e++) pack.v[e] = sums[i][4 * group + e];
-          store_pack(&band[row][place(row, Tile::first_column() + COLUMNS / 2 * group)], pack, 4, 4);
-        }
-      }
-    }
+    Tile::template for_each_pack<typename Tile::template OfA<SourceOfA>, typename Tile::template OfB<SourceOfB>>(
+        sums, [&](int of_tile, int column, const auto& pack) {
+          constexpr int N = sizeof(pack) / sizeof(A);
+          const int row = of_tile - top;
+          if (row >= 0 && row < BAND) store_pack(&band[row][Tile::band_place(row, column)], pack, N, N);
+        });
     __syncthreads();
 #pragma unroll 2
     for (int index = threadIdx.x; index < BAND * ACROSS; index += THREADS) {
       const int row = origin[0] + top + index / ACROSS, column = origin[1] + index % ACROSS * 4;
-      Pack<A, 4> pack = load_pack<4>(&band[index / ACROSS][place(index / ACROSS, index % ACROSS * 4)], 4, 4);
+      Pack<A, 4> pack = load_pack<4>(&band[index / ACROSS][Tile::band_place(index / ACROSS, index % ACROSS * 4)], 4, 4);
       if (row < a.lines && column < b.lines) epilogue(row, column, pack, b.lines - column);
     }
     __syncthreads();

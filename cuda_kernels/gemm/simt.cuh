@@ -13,15 +13,15 @@
 
 #include "source.cuh"
 
-// Returns x.  The compiler cannot compute the result of a shuffle again, so it keeps it in a register, where it would otherwise
-// compute addresses from threadIdx.x again in each step of the mainloop.
-__device__ __forceinline__ int kept(int x) { return __shfl_sync(0xffffffffu, x, threadIdx.x % 32); }
+template <class Tile, class T, int LINES, bool ALONG_DEPTH>
+struct Stage;
 
 template <class T, int ROWS_, int COLUMNS_>
 struct Tile {
   using A = Accumulator<T>;
   static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, THREADS = ROWS * COLUMNS / 64;
   static constexpr int DEPTH = 32 / sizeof(A);  // of a step
+  static constexpr int PACK = VECTOR<A>;        // elements that are loaded at once
   // Several blocks per multiprocessor hide each other's latency.  They leave 128 registers per thread, 168 in a block of 64
   // threads, and 255 of float64.
   static constexpr int BLOCKS = (THREADS == 256 ? 2 : 6) * sizeof(float) / sizeof(A);
@@ -40,6 +40,50 @@ struct Tile {
     const int lane = threadIdx.x % 32, low = lane % 2 + lane / 4 % 2 * 2;
     return (threadIdx.x / 32 % WARPS_ACROSS * WARP_COLUMNS + (COLUMNS == 32 ? low : low + lane / 8 % 2 * 4)) * 4;
   }
+
+  using Sums = A[8][8];
+  static constexpr int PACKS = 16;  // of a thread
+  struct Shared {
+    A a[2][DEPTH][ROWS], b[2][DEPTH][COLUMNS];
+  };
+  static constexpr int SHARED_BYTES = sizeof(Shared);
+
+  static __device__ __forceinline__ Shared* memory() {
+    __shared__ __align__(16) Shared shared;
+    return &shared;
+  }
+
+  static __device__ __forceinline__ Pack<A, 4>& pack(Sums& sums, int p) {
+    return *reinterpret_cast<Pack<A, 4>*>(&sums[p / 2][p % 2 * 4]);
+  }
+
+  template <class SourceOfA>
+  using OfA = Stage<Tile, T, ROWS, SourceOfA::ALONG_DEPTH>;
+  template <class SourceOfB>
+  using OfB = Stage<Tile, T, COLUMNS, SourceOfB::ALONG_DEPTH>;
+
+  // Where column c of row r of the tile lies in a row of shared memory: neighbouring groups of rows, which lanes store at once,
+  // in different banks.
+  static __device__ __forceinline__ int band_place(int row, int column) { return column ^ row / 4 % 2 * 16; }
+
+  // Calls visit(row, column, sums) for the thread's sums, in packs of neighbouring columns.
+  template <class, class, class Visit>
+  static __device__ __forceinline__ void for_each_pack(const Sums& sums, Visit visit) {
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+#pragma unroll
+      for (int group = 0; group < 2; group++) {
+        Pack<A, 4> four;
+#pragma unroll
+        for (int e = 0; e < 4; e++) four.v[e] = sums[i][4 * group + e];
+        visit(first_row() + i % 4 + i / 4 * (ROWS / 2), first_column() + COLUMNS / 2 * group, four);
+      }
+  }
+
+  template <class SourceOfA, class SourceOfB, class Visit>
+  static __device__ __forceinline__ void multiply(
+      Sums& sums, Shared* shared, const SourceOfA& a, const SourceOfB& b, int row0, int column0, int depth, int depth_end,
+      Visit& visit);
 };
 
 // One step of one operand: in registers between global and shared memory, where it is [depth][line].
@@ -73,6 +117,11 @@ struct Stage {
   }
   static __device__ __forceinline__ int depth_of(int thread, int p) {
     return ALONG_DEPTH ? thread % ACROSS * VECTOR<A> : thread / ACROSS + p * ROWS;
+  }
+
+  // Four elements of neighbouring lines at one depth of a step in shared memory.
+  static __device__ __forceinline__ Pack<A, 4> four_lines(const A (&step)[DEPTH][LINES], int depth, int line) {
+    return load_pack<4>(&step[depth][place(depth, line)], 4, 4);
   }
 
   template <class Source>
@@ -110,20 +159,16 @@ struct Stage {
   }
 };
 
-template <class Tile>
-struct Shared {
-  typename Tile::A a[2][Tile::DEPTH][Tile::ROWS], b[2][Tile::DEPTH][Tile::COLUMNS];
-};
-
-// Adds the products of a tile over depth `depth` to `depth_end` to sums.  Calls visit(a) for each step of a in shared memory.
+// Adds the products of a tile over depth `depth` to `depth_end` to sums.  Calls visit(step) for each step of a in shared memory.
 // All threads of the block must call it with the same arguments.
-template <class T, class Tile, class SourceOfA, class SourceOfB, class Visit>
-__device__ __forceinline__ void multiply(
-    typename Tile::A (&sums)[8][8], Shared<Tile>& shared, const SourceOfA& a, const SourceOfB& b, int row0, int column0,
-    int depth, int depth_end, Visit& visit) {
-  using StageOfA = Stage<Tile, T, Tile::ROWS, SourceOfA::ALONG_DEPTH>;
-  using StageOfB = Stage<Tile, T, Tile::COLUMNS, SourceOfB::ALONG_DEPTH>;
-  constexpr int DEPTH = Tile::DEPTH;
+template <class T, int ROWS_, int COLUMNS_>
+template <class SourceOfA, class SourceOfB, class Visit>
+__device__ __forceinline__ void Tile<T, ROWS_, COLUMNS_>::multiply(
+    Sums& sums, Shared* memory, const SourceOfA& a, const SourceOfB& b, int row0, int column0, int depth, int depth_end,
+    Visit& visit) {
+  using StageOfA = OfA<SourceOfA>;
+  using StageOfB = OfB<SourceOfB>;
+  Shared& shared = *memory;
   const int thread = kept(threadIdx.x);
   typename SourceOfA::Place a_places[StageOfA::PACKS];
   typename SourceOfB::Place b_places[StageOfB::PACKS];
@@ -131,7 +176,7 @@ __device__ __forceinline__ void multiply(
   StageOfB::prepare(b, b_places, thread, column0, depth);
   StageOfA a_stage;
   StageOfB b_stage;
-  const int my_row = kept(Tile::first_row()), my_column = kept(Tile::first_column());
+  const int my_row = kept(first_row()), my_column = kept(first_column());
 
   if (depth < depth_end) {
     a_stage.fetch(a, a_places, thread, depth, depth_end);
@@ -149,7 +194,7 @@ __device__ __forceinline__ void multiply(
     }
 #pragma unroll
     for (int k = 0; k < DEPTH; k++) {
-      Pack<typename Tile::A, 4> of_a[2], of_b[2];
+      Pack<A, 4> of_a[2], of_b[2];
 #pragma unroll
       for (int group = 0; group < 2; group++) {
         of_a[group] = load_pack<4>(&shared.a[half][k][StageOfA::place_of_group(k, my_row, group)], 4, 4);

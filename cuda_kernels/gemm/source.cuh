@@ -8,16 +8,24 @@
 //   load<N>(place, depth, end)    the pack of N elements at a place, whose depth the caller knows; zero outside of the operand
 //   advance(place, depth)         moves a place by so much along depth
 //
-// A mainloop asks for nothing else, so that a product of matrices and a convolution differ in their sources only.
+// A mainloop asks for nothing else, so that a product of matrices and a convolution differ in their sources only.  That of tensor
+// cores (mma.cuh) copies from memory to memory; it also asks for
+//
+//   IS_WHOLE                      whether every pack is inside or outside of the operand, and aligned
+//   address(place, depth)         of a pack, if they are; outside of depth it may be any
 
 #include "common/pack.cuh"
 
-// A matrix with any strides.  WHOLE: all packs lie in rows of a multiple of four elements that begin at multiples of 16 bytes
-// (8 of halves), so each is inside or outside of the operand, and loaded at once; the host knows that.  Otherwise packs may be
+// Returns x.  The compiler cannot compute the result of a shuffle again, so it keeps it in a register, where it would otherwise
+// compute addresses from threadIdx.x again in each step of a mainloop.
+__device__ __forceinline__ int kept(int x) { return __shfl_sync(0xffffffffu, x, threadIdx.x % 32); }
+
+// A matrix with any strides.  WHOLE: all packs of PACK elements lie in rows of a multiple of PACK elements that begin at multiples
+// of a pack's size, so each is inside or outside of the operand, and loaded at once; the host knows that.  Otherwise packs may be
 // ragged and are loaded in the widest accesses that the rows allow, which takes a third of a mainloop's instructions.
-template <class T, bool ALONG, bool WHOLE>
+template <class T, bool ALONG, bool WHOLE, int PACK = VECTOR<Accumulator<T>>>
 struct Strided {
-  static constexpr bool ALONG_DEPTH = ALONG;
+  static constexpr bool ALONG_DEPTH = ALONG, IS_WHOLE = WHOLE;
 
   const T* data;
   int lines;
@@ -35,13 +43,17 @@ struct Strided {
 
   // Past the end, WHOLE packs repeat the last line: its products lie outside of the result.
   __device__ __forceinline__ Place prepare(int line, int depth) const {
-    if (WHOLE) line = min(line, lines - (ALONG ? 1 : VECTOR<Accumulator<T>>));
+    if (WHOLE) line = min(line, lines - (ALONG ? 1 : PACK));
     return {data + line * line_stride + (ALONG ? 0 : depth * depth_stride), lines - line};
+  }
+
+  __device__ __forceinline__ const T* address(const Place& place, int depth) const {
+    return place.start + (ALONG ? depth * depth_stride : 0);
   }
 
   template <int N>
   __device__ __forceinline__ Pack<T, N> load(const Place& place, int depth, int end) const {
-    const T* source = place.start + (ALONG ? depth * depth_stride : 0);
+    const T* source = address(place, depth);
     if constexpr (WHOLE) {
       Pack<T, N> pack = {};
       if (depth < end) pack = *reinterpret_cast<const Pack<T, N>*>(source);
