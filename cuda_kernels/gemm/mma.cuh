@@ -1,12 +1,14 @@
 // Mainloop of products on tensor cores (mma.sync): halves as they are, float32 rounded to TF32, both accumulated in float32.
 //
-// A block of four warps computes one tile of c = a b, each warp a quarter of it, in steps of 64 bytes of depth: 32 halves or 16
-// float32.  A ring of STAGES steps in shared memory is filled by asynchronous copies, STAGES - 1 steps ahead, so there is one
+// A block computes one tile of c = a b in steps of 64 bytes of depth: 32 halves or 16 float32.  A ring of STAGES steps in shared memory is filled by asynchronous copies, STAGES - 1 steps ahead, so there is one
 // barrier per step.  Sources whose packs are not WHOLE, and sm_75, copy through registers.
 //
-//   tile        elements of a warp   for
-//   128 x 128   64 x 64              products that fill a GPU with such tiles
-//   64 x 64     32 x 32              smaller ones
+//   tile        warps   for
+//   128 x 128   4       products that fill a GPU with such tiles
+//   64 x 64     2       smaller ones
+//
+// A warp computes 64 x 64 elements.  In the smaller tile both warps compute all of it, each half of the depth of every step: so the
+// fragments are read once.  At the end each gets half of the rows, and adds the sums of the other warp to its own.
 //
 // TERMS: 1, or 3 for float32 as the sum of two TF32 numbers, big and small; big big, big small and small big are added, which
 // leaves out small small, 2^-22 of the product.
@@ -32,19 +34,19 @@ __device__ __forceinline__ void mma(float (&d)[4], const unsigned int (&a)[4], c
   if constexpr (IS_SM_80) mma_m16n8k8_tf32(d, a, b);
 }
 
-// One step of an operand in shared memory, in chunks of 16 bytes.  ALONG_DEPTH: a row is a line, 64 bytes of depth; else a row
+// One step of an operand of LINES lines in shared memory, OF_WARP of which a warp reads, in chunks of 16 bytes.  ALONG_DEPTH: a row is a line, 64 bytes of depth; else a row
 // is a depth, and lies across the lines.  Chunks are permuted in each row, so that the eight rows of an ldmatrix, the lanes of a
 // load, and neighbouring threads of a copy use all banks.
-template <class Tile, class T, int LINES, bool ALONG_DEPTH>
+template <class Tile, class T, int LINES, int OF_WARP, bool OF_A, bool ALONG_DEPTH>
 struct Chunks {
   static constexpr bool IS_HALF = sizeof(T) == 2;
   static constexpr int PACK = Tile::PACK, BYTES = LINES * Tile::STEP_BYTES;
   static constexpr int ACROSS = (ALONG_DEPTH ? Tile::DEPTH : LINES) / PACK;  // of a row
   static constexpr int COPIES = BYTES / 16 / Tile::THREADS;                  // per thread and step
   static constexpr int ROWS = Tile::THREADS / ACROSS;                        // that the block copies at once
-  static constexpr int OF_WARP = LINES / 2;                                  // lines
-  // Fragments of float32 across lines are read in packs of four lines, for which a warp's lines are permuted.
-  static constexpr bool IS_PERMUTED = !ALONG_DEPTH && !IS_HALF;
+  // ldmatrix does not transpose float32: across lines, those are read by plain loads.  Of a, in pairs of lines, which are made
+  // rows `group` and `group` + 8 of a fragment.
+  static constexpr bool IS_PLAIN = !ALONG_DEPTH && !IS_HALF;
 
   // The byte at which a chunk lies.
   static __device__ __forceinline__ int place(int row, int chunk) {
@@ -63,6 +65,7 @@ struct Chunks {
     for (int p = 0; p < COPIES; p++) {
       const int row = row_of(thread) + p * ROWS, at = chunk_of(thread) * PACK;
       places[p] = ALONG_DEPTH ? source.prepare(line + row, depth + at) : source.prepare(line + at, depth + row);
+      if constexpr (Source::IS_WHOLE) places[p].start = source.address(places[p], ALONG_DEPTH ? depth + at : depth + row);
     }
   }
 
@@ -70,16 +73,29 @@ struct Chunks {
   template <class Source>
   static __device__ __forceinline__ void copy(
       unsigned char* step, const Source& source, typename Source::Place (&places)[COPIES], int thread, int depth, int end) {
+    unsigned char* const first = step + place(row_of(thread), chunk_of(thread));
 #pragma unroll
     for (int p = 0; p < COPIES; p++) {
       const int at = depth + (ALONG_DEPTH ? chunk_of(thread) * PACK : row_of(thread) + p * ROWS);
-      unsigned char* to = step + place(row_of(thread), chunk_of(thread)) + p * ROWS * ACROSS * 16;
-      if constexpr (Source::IS_WHOLE && IS_SM_80) {
-        cp_async_cg(to, source.address(places[p], at), at < end ? 16 : 0);
+      unsigned char* const to = first + p * ROWS * ACROSS * 16;
+      if constexpr (Source::IS_WHOLE) {
+        copy_16(to, places[p].start, at < end);
+        places[p].start += Tile::DEPTH * source.depth_stride;
       } else {
         *reinterpret_cast<Pack<T, PACK>*>(to) = source.template load<PACK>(places[p], at, end);
+        source.advance(places[p], Tile::DEPTH);
       }
-      source.advance(places[p], Tile::DEPTH);
+    }
+  }
+
+  // Copies 16 bytes, or zeros.
+  static __device__ __forceinline__ void copy_16(unsigned char* to, const T* from, bool is_inside) {
+    if constexpr (IS_SM_80) {
+      cp_async_cg(to, from, is_inside ? 16 : 0);
+    } else {
+      uint4 pack = {};
+      if (is_inside) pack = *reinterpret_cast<const uint4*>(from);
+      *reinterpret_cast<uint4*>(to) = pack;
     }
   }
 
@@ -90,37 +106,51 @@ struct Chunks {
 
   // The line of a warp that is row (a) or column (b) `group` of its 8-line matrix `number` of fragments.
   static __device__ __forceinline__ int line_of(int number, int group) {
-    return IS_PERMUTED ? number / 4 * 32 + group * 4 + number % 4 : number * 8 + group;
+    return IS_PLAIN && OF_A ? number / 2 * 16 + group * 2 + number % 2 : number * 8 + group;
   }
 
-  // Loads the fragments of all lines of a warp at one of the two halves of a step's depth: r[n][q] is quarter 2 half + q of the
-  // depth of 8-line matrix n.
-  static __device__ __forceinline__ void load(unsigned int (&r)[OF_WARP / 8][2], const unsigned char* step, int line, int half) {
-    const int lane = threadIdx.x % 32;
-    if constexpr (IS_PERMUTED) {
+  // Fragments of half a step: r[m] is that of lines 16 m to 16 m + 15 of a warp, which are two matrices n of 8 lines, in two
+  // quarters q of the depth.  OF_A: r[m][2 q + n], else r[m][2 n + q].
+  using Fragments = unsigned int[OF_WARP / 16][4];
+
+  // Where a lane reads in a step: its byte for the first of the fragments of the warp whose lines begin at `line`.
+  static __device__ __forceinline__ int first_read(int line) {
+    const int lane = threadIdx.x % 32, in_matrix = lane % 8, low = lane / 8 % 2, high = lane / 16;
+    const int n = OF_A ? low : high, q = OF_A ? high : low;
+    if (IS_PLAIN) {
+      const int of_lane = OF_A ? lane / 4 * 2 : lane / 4;
+      return place(lane % 4, (line + of_lane) / PACK) + of_lane % PACK * 4;
+    }
+    return ALONG_DEPTH ? place(line + 8 * n + in_matrix, q) : place(8 * q + in_matrix, line / PACK + n);
+  }
+
+  // The same for the second half of a step.
+  static __device__ __forceinline__ int first_of_half(int first, int half) {
+    return ALONG_DEPTH ? first ^ half * 32 : first + half * Tile::DEPTH / 2 * ACROSS * 16;
+  }
+
+  // Loads the fragments of half a step.  All m are at constant distances from the first read, or differ from it in constant bits.
+  static __device__ __forceinline__ void load(Fragments& r, const unsigned char* step, int first) {
+    if constexpr (IS_PLAIN) {
 #pragma unroll
       for (int q = 0; q < 2; q++)
 #pragma unroll
-        for (int n = 0; n < OF_WARP / 8; n += 4) {
-          const int chunk = (line + line_of(n, lane / 4)) / 4;
-          const uint4 four = *reinterpret_cast<const uint4*>(step + place(half * 8 + q * 4 + lane % 4, chunk));
-          r[n][q] = four.x;
-          r[n + 1][q] = four.y;
-          r[n + 2][q] = four.z;
-          r[n + 3][q] = four.w;
+        for (int m = 0; m < OF_WARP / 16; m++) {
+          const unsigned char* quarter = step + q * 4 * ACROSS * 16;
+          if constexpr (OF_A) {
+            const uint2 two = *reinterpret_cast<const uint2*>(quarter + (first ^ m * 64));
+            r[m][2 * q] = two.x;
+            r[m][2 * q + 1] = two.y;
+          } else {
+            r[m][q] = *reinterpret_cast<const unsigned int*>(quarter + (first ^ m * 64));
+            r[m][2 + q] = *reinterpret_cast<const unsigned int*>(quarter + (first ^ m * 64 ^ 32));
+          }
         }
     } else {
 #pragma unroll
-      for (int n = 0; n < OF_WARP / 8; n += 2) {  // lanes 8 i to 8 i + 7: rows of matrix n + i / 2 at quarter i % 2
-        const int in_matrix = lane % 8, quarter = half * 2 + lane / 8 % 2, at = line + n * 8 + lane / 16 * 8;
-        unsigned int four[4];
-        if constexpr (ALONG_DEPTH) {
-          ldmatrix(four, step + place(at + in_matrix, quarter));
-        } else {
-          ldmatrix_trans(four, step + place(quarter * 8 + in_matrix, at / 8));
-        }
-#pragma unroll
-        for (int i = 0; i < 4; i++) r[n + i / 2][i % 2] = four[i];
+      for (int m = 0; m < OF_WARP / 16; m++) {
+        if constexpr (ALONG_DEPTH) ldmatrix(r[m], step + first + m * 16 * ACROSS * 16);
+        else ldmatrix_trans(r[m], step + (first ^ m * 32));
       }
     }
   }
@@ -129,15 +159,19 @@ struct Chunks {
 template <class T, int ROWS_, int COLUMNS_, int TERMS>
 struct MmaTile {
   using A = float;
-  static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, THREADS = 128, STAGES = 3, STEP_BYTES = 64;
+  static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, STAGES = 3, STEP_BYTES = 64;
   static constexpr int DEPTH = STEP_BYTES / sizeof(T);  // of a step
   static constexpr int PACK = 16 / sizeof(T);           // elements that are copied at once
-  static constexpr int BLOCKS = ROWS == 128 ? 2 : 4;    // per multiprocessor: 255 and 128 registers per thread
+  static constexpr int OF_WARP = 64;         // rows and columns
+  static constexpr int DEEP = ROWS == 128 ? 1 : 2;  // warps that share the depth of a step
+  static constexpr int WARPS_ACROSS = COLUMNS / OF_WARP, THREADS = ROWS / OF_WARP * WARPS_ACROSS * DEEP * 32;
+  static constexpr int BLOCKS = DEEP == 1 ? 2 : 4;  // per multiprocessor: 255 registers per thread
   static constexpr int BYTES = (ROWS + COLUMNS) * STEP_BYTES, SHARED_BYTES = STAGES * BYTES;
 
-  static constexpr int DOWN = ROWS / 32, ACROSS = COLUMNS / 16;  // of a warp, in sums of 16 x 8
-  using Sums = float[DOWN][ACROSS][4];
-  static constexpr int PACKS = DOWN * ACROSS;  // of a thread
+  static constexpr int DOWN = OF_WARP / 16, ACROSS = OF_WARP / 8;  // of a warp, in sums of 16 x 8
+  using SumsOfWarp = float[DOWN][ACROSS][4];
+  using Sums = float[DOWN / DEEP][ACROSS][4];  // at the end
+  static constexpr int PACKS = DOWN / DEEP * ACROSS;
 
   static __device__ __forceinline__ unsigned char* memory() {
     extern __shared__ __align__(128) unsigned char mma_steps[];
@@ -148,8 +182,9 @@ struct MmaTile {
     return *reinterpret_cast<Pack<float, 4>*>(sums[p / ACROSS][p % ACROSS]);
   }
 
-  static __device__ __forceinline__ int first_line() { return threadIdx.x / 64 * (ROWS / 2); }          // of a, of the warp
-  static __device__ __forceinline__ int first_column() { return threadIdx.x / 32 % 2 * (COLUMNS / 2); }
+  // Of the sums of the warp.
+  static __device__ __forceinline__ int first_row() { return threadIdx.x / 32 / WARPS_ACROSS * (OF_WARP / DEEP); }
+  static __device__ __forceinline__ int first_column() { return threadIdx.x / 32 % WARPS_ACROSS * OF_WARP; }
 
   // Four columns of row r at column c of the tile lie at band_place(r, c) in a row of shared memory, so that the lanes that
   // store sums use all banks.
@@ -163,35 +198,26 @@ struct MmaTile {
   static __device__ __forceinline__ void for_each_pack(const Sums& sums, Visit visit) {
     const int group = threadIdx.x % 32 / 4, member = threadIdx.x % 4;
 #pragma unroll
-    for (int i = 0; i < DOWN; i++)
+    for (int i = 0; i < DOWN / DEEP; i++)
 #pragma unroll
       for (int low = 0; low < 2; low++) {
-        const int row = first_line() + OfA::line_of(2 * i + low, group);
-        if constexpr (OfB::IS_PERMUTED) {
+        const int row = first_row() + OfA::line_of(2 * i + low, group);
 #pragma unroll
-          for (int j = 0; j < ACROSS; j += 4)
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-              Pack<float, 4> four;
-#pragma unroll
-              for (int of = 0; of < 4; of++) four.v[of] = sums[i][j + of][2 * low + e];
-              visit(row, first_column() + OfB::line_of(j, 2 * member + e), four);
-            }
-        } else {
-#pragma unroll
-          for (int j = 0; j < ACROSS; j++)
-            visit(row, first_column() + 8 * j + 2 * member, Pack<float, 2>{{sums[i][j][2 * low], sums[i][j][2 * low + 1]}});
-        }
+        for (int j = 0; j < ACROSS; j++)
+          visit(row, first_column() + 8 * j + 2 * member, Pack<float, 2>{{sums[i][j][2 * low], sums[i][j][2 * low + 1]}});
       }
   }
 
   template <class SourceOfA>
-  using OfA = Chunks<MmaTile, T, ROWS, SourceOfA::ALONG_DEPTH>;
+  using OfA = Chunks<MmaTile, T, ROWS, OF_WARP, true, SourceOfA::ALONG_DEPTH>;
   template <class SourceOfB>
-  using OfB = Chunks<MmaTile, T, COLUMNS, SourceOfB::ALONG_DEPTH>;
+  using OfB = Chunks<MmaTile, T, COLUMNS, OF_WARP, false, SourceOfB::ALONG_DEPTH>;
+
+  using FragmentsOfA = unsigned int[DOWN][4];
+  using FragmentsOfB = unsigned int[ACROSS / 2][4];
 
   // Adds the products of the fragments of half a step.
-  static __device__ __forceinline__ void add(Sums& sums, unsigned int (&a)[2 * DOWN][2], unsigned int (&b)[ACROSS][2]) {
+  static __device__ __forceinline__ void add(SumsOfWarp& sums, FragmentsOfA& a, FragmentsOfB& b) {
     if constexpr (sizeof(T) == 2) {
       add_products(sums, a, b);
     } else if constexpr (TERMS == 1) {
@@ -199,7 +225,8 @@ struct MmaTile {
       round(b);
       add_products(sums, a, b);
     } else {
-      unsigned int small_a[2 * DOWN][2], small_b[ACROSS][2];
+      FragmentsOfA small_a;
+      FragmentsOfB small_b;
       split(a, small_a);
       split(b, small_b);
       add_products(sums, small_a, b);
@@ -209,19 +236,19 @@ struct MmaTile {
   }
 
   template <int N>
-  static __device__ __forceinline__ void round(unsigned int (&r)[N][2]) {
+  static __device__ __forceinline__ void round(unsigned int (&r)[N][4]) {
 #pragma unroll
-    for (int n = 0; n < 2 * N; n++) r[n / 2][n % 2] = to_tf32(__uint_as_float(r[n / 2][n % 2]));
+    for (int n = 0; n < 4 * N; n++) r[n / 4][n % 4] = to_tf32(__uint_as_float(r[n / 4][n % 4]));
   }
 
   // r = big + small, up to 2^-22 of it.
   template <int N>
-  static __device__ __forceinline__ void split(unsigned int (&r)[N][2], unsigned int (&small)[N][2]) {
+  static __device__ __forceinline__ void split(unsigned int (&r)[N][4], unsigned int (&small)[N][4]) {
 #pragma unroll
-    for (int n = 0; n < 2 * N; n++) {
-      const float value = __uint_as_float(r[n / 2][n % 2]);
-      r[n / 2][n % 2] = to_tf32(value);
-      small[n / 2][n % 2] = to_tf32(value - __uint_as_float(r[n / 2][n % 2]));
+    for (int n = 0; n < 4 * N; n++) {
+      const float value = __uint_as_float(r[n / 4][n % 4]);
+      r[n / 4][n % 4] = to_tf32(value);
+      small[n / 4][n % 4] = to_tf32(value - __uint_as_float(r[n / 4][n % 4]));
     }
   }
 
@@ -230,16 +257,40 @@ struct MmaTile {
     return 0;
   }
 
-  static __device__ __forceinline__ void add_products(
-      Sums& sums, const unsigned int (&a)[2 * DOWN][2], const unsigned int (&b)[ACROSS][2]) {
+  static __device__ __forceinline__ void add_products(SumsOfWarp& sums, const FragmentsOfA& a, const FragmentsOfB& b) {
 #pragma unroll
     for (int j = 0; j < ACROSS; j++)
 #pragma unroll
-      for (int i = 0; i < DOWN; i++)
-        mma(sums[i][j], {a[2 * i][0], a[2 * i + 1][0], a[2 * i][1], a[2 * i + 1][1]}, b[j], T{});
+      for (int i = 0; i < DOWN; i++) mma(sums[i][j], a[i], {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]}, T{});
   }
 
-  // Adds the products of a tile over depth `depth` to `depth_end` to sums.  Calls visit(step) for each step of a in shared
+  // Adds the sums of the two warps: each keeps half of the rows.
+  static __device__ __forceinline__ void add_warps(Sums& sums, SumsOfWarp& of_warp, unsigned char* shared) {
+    constexpr int KEPT = DOWN / 2;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    Pack<float, 4>(*exchanged)[KEPT * ACROSS][32] = reinterpret_cast<Pack<float, 4>(*)[KEPT * ACROSS][32]>(shared);
+#pragma unroll
+    for (int p = 0; p < KEPT * ACROSS; p++) {
+      Pack<float, 4> given;
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        const float low = of_warp[p / ACROSS][p % ACROSS][e], high = of_warp[KEPT + p / ACROSS][p % ACROSS][e];
+        given.v[e] = warp ? low : high;
+        sums[p / ACROSS][p % ACROSS][e] = warp ? high : low;
+      }
+      exchanged[warp][p][lane] = given;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int p = 0; p < KEPT * ACROSS; p++) {
+      const Pack<float, 4> taken = exchanged[1 - warp][p][lane];
+#pragma unroll
+      for (int e = 0; e < 4; e++) sums[p / ACROSS][p % ACROSS][e] += taken.v[e];
+    }
+    __syncthreads();
+  }
+
+  // Sets sums to the products of a tile over depth `depth` to `depth_end`.  Calls visit(step) for each step of a in shared
   // memory.  All threads of the block must call it with the same arguments.
   template <class SourceOfA, class SourceOfB, class Visit>
   static __device__ __forceinline__ void multiply(
@@ -252,7 +303,11 @@ struct MmaTile {
     typename SourceOfB::Place b_places[B_::COPIES];
     A_::prepare(a, a_places, thread, row0, depth);
     B_::prepare(b, b_places, thread, column0, depth);
-    const int my_row = kept(first_line()), my_column = kept(first_column());
+    const int warp = threadIdx.x / 32;
+    const int line = DEEP == 1 ? first_row() : 0, column = DEEP == 1 ? first_column() : 0, my_half = DEEP == 1 ? 0 : warp;
+    const int first_of_a = kept(A_::first_of_half(A_::first_read(line), my_half));
+    const int first_of_b = kept(B_::first_of_half(B_::first_read(column), my_half));
+    SumsOfWarp of_warp = {};
 
     int next = depth, filled = 0;  // the depth to copy, and where: the byte of a step in the ring
     const auto copy = [&] {
@@ -266,20 +321,28 @@ struct MmaTile {
     };
 #pragma unroll
     for (int stage = 0; stage < STAGES - 1; stage++) copy();
+#pragma unroll 1
     for (int read = 0; depth < depth_end; depth += DEPTH) {
       if constexpr (IS_SM_80) cp_async_wait<STAGES - 2>();
       __syncthreads();  // all threads see this step, and have read the one before, into which the next copy goes
       copy();
 #pragma unroll
-      for (int half = 0; half < 2; half++) {
-        unsigned int of_a[2 * DOWN][2], of_b[ACROSS][2];
-        A_::load(of_a, shared + read, my_row, half);
-        B_::load(of_b, shared + read + A_::BYTES, my_column, half);
-        add(sums, of_a, of_b);
+      for (int half = 0; half < 2 / DEEP; half++) {
+        FragmentsOfA of_a;
+        FragmentsOfB of_b;
+        A_::load(of_a, shared + read, A_::first_of_half(first_of_a, half));
+        B_::load(of_b, shared + read + A_::BYTES, B_::first_of_half(first_of_b, half));
+        add(of_warp, of_a, of_b);
       }
       visit(shared + read);
       read = read == (STAGES - 1) * BYTES ? 0 : read + BYTES;
     }
     __syncthreads();  // shared memory may be used otherwise
+    if constexpr (DEEP == 2) {
+      add_warps(sums, of_warp, shared);
+    } else {
+#pragma unroll
+      for (int n = 0; n < 4 * PACKS; n++) (&sums[0][0][0])[n] = (&of_warp[0][0][0])[n];
+    }
   }
 };
