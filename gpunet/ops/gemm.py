@@ -3,6 +3,9 @@
 The choice depends on the shape alone, so that all GPUs compute the same bits.  It is by a coarse form of the model in
 docs/performance.md, which needs no compiler.  The latencies below are assumptions, which no GPU has confirmed; they only rank
 the cuts of a product, and any cut is right.
+
+Tensor cores multiply halves, and float32 where the user allowed it (``set_float32_matmul_precision``); they do not from compute
+capability 7.5 down, except for float16 on 7.5.
 """
 
 from __future__ import annotations
@@ -13,19 +16,51 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.backend import devices
+from gpunet.backend import devices, flags
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import accumulator
+from gpunet.backend.dtypes import accumulator, float16, float32
 from gpunet.launch.kernel import Geometry, ceil_div
 from gpunet.launch.memory import empty, ticket
+from gpunet.launch.tape import active
 
+
+
+class Math(NamedTuple):
+    """How a GPU multiplies: the template argument MATH of cuda_kernels/gemm/product.cuh."""
+
+    name: str
+    depth: int  # of a step of the main loop
+
+
+SIMT = Math("Simt", 8)  # in the accumulator; depth that of float32
+HALVES = Math("Mma", 32)  # halves on tensor cores
+TF32 = Math("Mma", 16)  # float32 rounded to TF32, on tensor cores
+TF32_3 = Math("Mma3", 16)  # float32 as the sum of two numbers of TF32: three products
+
+
+class Loop(NamedTuple):
+    """What a step of a block's main loop takes of a multiprocessor (docs/performance.md)."""
+
+    warps: int
+    cycles: float  # of a scheduler, for a warp
+    shared: float  # of the shared memory, for the block
+
+
+_MULTIPLY_ADDS = 512  # of a thread in a step of SIMT
 #: (rows, columns) of a tile -> the share of its main loop's instructions that multiply and add (docs/performance.md)
 TILES = {(128, 128): 0.86, (64, 64): 0.83, (128, 32): 0.80, (32, 128): 0.81}
+#: How a GPU multiplies -> tile -> main loop.  An mma.sync takes a scheduler of an H200 four cycles.
+LOOPS: dict[Math, dict[tuple[int, int], Loop]] = {
+    SIMT: {tile: Loop(tile[0] * tile[1] // 2048, _MULTIPLY_ADDS / share, 0) for tile, share in TILES.items()},
+    HALVES: {(128, 128): Loop(4, 256, 396), (64, 64): Loop(2, 128, 134)},
+    TF32: {(128, 128): Loop(4, 290, 396), (64, 64): Loop(2, 170, 134)},
+    TF32_3: {(128, 128): Loop(4, 770, 396), (64, 64): Loop(2, 430, 134)},
+}
 #: The multiprocessors that the choice assumes: those of an H200, whatever GPU is present.
 NUM_MULTIPROCESSORS = 132
-_DEPTH = 8  # of a step of the main loop, in float32
-_MULTIPLY_ADDS = 512  # of a thread in a step
 _LEAST_STEP = 700  # cycles: the latency of the loads of the next step, which the multiply-adds of a step hide
+_MMA_STAGES = 3  # of the ring of steps: loads are two steps ahead
+_MMA_STEP_BYTES = 64  # of a line
 _START = 1500  # cycles of the first loads of a block and of its epilogue
 _HANDOVER = 1500  # cycles of a fence, a ticket and the first loads of the partial sums
 L2_BYTES_PER_CYCLE = 64  # that one multiprocessor reads or writes
@@ -34,30 +69,75 @@ _LARGE = 1 << 24  # multiply-adds of a product that has to fill the GPU
 
 
 class Cut(NamedTuple):
-    """Tiles and slices of a product."""
+    """How a product is computed: in tiles and slices, and by which arithmetic."""
 
     rows: int  # of a tile
     columns: int
     tiles: int
     slices: int  # blocks per tile, along depth
+    math: Math = SIMT
+
+    @property
+    def loop(self) -> Loop:
+        return LOOPS[self.math][self.rows, self.columns]
 
     @property
     def threads(self) -> int:
-        """Threads of a block, which compute 64 elements each."""
-        return self.rows * self.columns // 64
+        """Threads of a block."""
+        return 32 * self.loop.warps
+
+    @property
+    def shared(self) -> int:
+        """Bytes of dynamic shared memory of a block."""
+        return 0 if self.math == SIMT else _MMA_STAGES * (self.rows + self.columns) * _MMA_STEP_BYTES
+
+    def pack(self, itemsize: int) -> int:
+        """Elements that are loaded at once."""
+        return 4 if self.math == SIMT else 16 // itemsize
 
     def num_partials(self, extra: int) -> int:
         """Elements of the partial sums; see :func:`workspace`."""
-        return self.tiles * self.slices * self.threads * 4 * (16 + extra)
+        return self.tiles * self.slices * (self.rows * self.columns + 4 * extra * self.threads)
+
+
+def math_of(like: Array) -> Math:
+    """Return how a GPU multiplies arrays of the dtype and on the device of ``like``.
+
+    A captured step is recorded again if that changes.
+    """
+    dtype = like.dtype
+    if dtype.itemsize == 2:
+        return HALVES if _has_tensor_cores(like, dtype == float16) else SIMT
+    if dtype != float32:
+        return SIMT
+    precision = flags.get_float32_matmul_precision()
+    if active.tape is not None and type(like) is not numpy.ndarray:
+        holds = "{}() == {}", (flags.get_float32_matmul_precision, precision)
+        active.tape.guards.append((*holds, "the precision of float32 products (set_float32_matmul_precision)"))
+    if precision == "highest" or not _has_tensor_cores(like, False):
+        return SIMT
+    return TF32 if precision == "medium" else TF32_3
+
+
+def _has_tensor_cores(like: Array, is_float16: bool) -> bool:
+    """Whether the GPU of an array has tensor cores for its dtype; the emulated one has."""
+    device = devices.of(like)
+    return device.type != "cuda" or _capability(device.index) >= (75 if is_float16 else 80)
+
+
+@functools.cache
+def _capability(index: int) -> int:
+    return int(devices.cupy().cuda.Device(index).compute_capability)
 
 
 def predicted_cycles(cut: Cut, depth: int) -> float:
     """The cycles of the multiprocessor with the most blocks."""
-    blocks = ceil_div(cut.tiles * cut.slices, NUM_MULTIPROCESSORS)
-    steps = ceil_div(ceil_div(depth, _DEPTH), cut.slices)
-    warps = ceil_div(blocks * cut.threads // 32, 4)  # on the busiest of the four schedulers of a multiprocessor
-    of_step = warps * _MULTIPLY_ADDS / TILES[cut.rows, cut.columns]
-    cycles = _START + steps * max(_LEAST_STEP, of_step)
+    blocks, loop = ceil_div(cut.tiles * cut.slices, NUM_MULTIPROCESSORS), cut.loop
+    steps = ceil_div(ceil_div(depth, cut.math.depth), cut.slices)
+    # the busiest of the four schedulers of a multiprocessor
+    of_step = max(ceil_div(blocks * loop.warps, 4) * loop.cycles, blocks * loop.shared)
+    least = _LEAST_STEP if cut.math == SIMT else _LEAST_STEP / (_MMA_STAGES - 1)
+    cycles = _START + steps * max(least, of_step)
     if cut.slices > 1:
         of_tile = cut.rows * cut.columns * 4 / L2_BYTES_PER_CYCLE
         reads = cut.slices * ceil_div(cut.tiles, NUM_MULTIPROCESSORS)
@@ -66,18 +146,18 @@ def predicted_cycles(cut: Cut, depth: int) -> float:
 
 
 @functools.lru_cache(maxsize=4096)
-def best_cut(rows: int, columns: int, depth: int, batches: int = 1) -> Cut:
+def best_cut(rows: int, columns: int, depth: int, batches: int = 1, math: Math = SIMT) -> Cut:
     """Return the cut of least predicted time for the product of (rows, depth) by (depth, columns), computed ``batches`` times.
 
     Without columns there is one tile across: ``linear_backward_weight`` sums the rows there.
     """
-    steps = max(1, ceil_div(depth, _DEPTH))
+    steps = max(1, ceil_div(depth, math.depth))
     candidates = []
-    for tile in TILES:
+    for tile in LOOPS[math]:
         tiles = ceil_div(rows, tile[0]) * max(1, ceil_div(columns, tile[1])) * batches
         most = max(1, min(_MAX_SLICES, steps // 2)) if tiles < 2 * NUM_MULTIPROCESSORS else 1
         every = [s for s in range(1, most + 1) if ceil_div(steps, ceil_div(steps, s)) == s]  # each slice has steps
-        candidates += [Cut(*tile, tiles, slices) for slices in every]
+        candidates += [Cut(*tile, tiles, slices, math) for slices in every]
     if rows * columns * depth * batches >= _LARGE:
         candidates = [c for c in candidates if c.tiles * c.slices >= 0.9 * NUM_MULTIPROCESSORS] or candidates
     return min(candidates, key=lambda cut: (predicted_cycles(cut, depth), cut.slices))
@@ -95,29 +175,39 @@ def workspace(like: Array, cut: Cut, extra: int = 0) -> tuple[Any, Any]:
     return empty((cut.num_partials(extra),), accumulator(like.dtype), like), ticket(like, cut.tiles)
 
 
+def cut_of(cut: Cut | None, like: Array, rows: int, columns: int, depth: int, batches: int = 1) -> Cut:
+    """Return ``cut``; if it is None, the best one in one slice for a product of arrays like ``like``."""
+    return cut or best_cut(rows, columns, depth, batches, math_of(like))._replace(slices=1)
+
+
 def geometry(
     rows: int, columns: int, depth: int, cut: Cut | None, scalars: tuple[Any, ...], *template: str, batches: int = 1
 ) -> Geometry:
     """The geometry of a kernel whose scalars begin with rows, columns, depth and slices, and its template arguments with the tile.
 
-    Without a cut, the product is not split.
+    Without a cut, the product is not split.  The last template argument is MATH, unless it is the default.
     """
     cut = cut or best_cut(rows, columns, depth, batches)._replace(slices=1)
+    math = () if cut.math == SIMT else (cut.math.name,)
     return Geometry(
         (cut.tiles, cut.slices), cut.threads, (rows, columns, depth, cut.slices, *scalars),
-        (str(cut.rows), str(cut.columns), *template),
+        (str(cut.rows), str(cut.columns), *template, *math), cut.shared,
     )  # fmt: skip
 
 
-def whole_flag(*operands: Array | None) -> str:
-    """The template argument WHOLE (gemm/source.cuh): whether packs of four never leave the rows of matrices, and are aligned."""
+def whole_flag(*operands: Array | None, pack: int = 4) -> str:
+    """The template argument WHOLE (gemm/source.cuh): whether packs never leave the rows of matrices, and are aligned.
+
+    Args:
+        pack: elements of a pack.
+    """
     is_whole = all(
         x is not None
-        and x.shape[-1] % 4 == 0
+        and x.shape[-1] % pack == 0
         and x.size > 0
-        and devices.pointer(x) % min(16, 4 * x.itemsize) == 0
+        and devices.pointer(x) % min(16, pack * x.itemsize) == 0
         and x.strides[-1] == x.itemsize
-        and all(stride % (4 * x.itemsize) == 0 for stride in x.strides[:-1])
+        and all(stride % (pack * x.itemsize) == 0 for stride in x.strides[:-1])
         for x in operands
     )
     return "true" if is_whole else "false"

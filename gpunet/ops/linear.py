@@ -28,7 +28,7 @@ from gpunet.ops.activation_table import ACTIVATIONS
 from gpunet.ops.activations import absorb_activation, absorb_derivative, activation_backward, activation_forward, find
 from gpunet.ops.broadcast import broadcasts_to, cast
 from gpunet.ops.face import public
-from gpunet.ops.gemm import best_cut, geometry, whole_flag, workspace
+from gpunet.ops.gemm import best_cut, cut_of, geometry, math_of, whole_flag, workspace
 from gpunet.ops.matmul import matmul
 
 __all__ = ["linear"]
@@ -79,19 +79,22 @@ def linear_backward_weight(dw, db, partials, tickets, dy, x, scale, *, cut=None)
 @linear_forward.geometry
 def _(y, z, partials, tickets, x, w, b, *, activation, alpha, cut=None):
     (n, o), i = y.shape, x.shape[1]
-    return geometry(n, o, i, cut, (alpha,), whole_flag(x, w), ACTIVATIONS[activation].struct)
+    cut = cut_of(cut, x, n, o, i)
+    return geometry(n, o, i, cut, (alpha,), whole_flag(x, w, pack=cut.pack(x.itemsize)), ACTIVATIONS[activation].struct)
 
 
 @linear_backward_input.geometry
 def _(dx, partials, tickets, dy, w, saved, *, activation, alpha, cut=None):
     (n, i), o = dx.shape, dy.shape[1]
-    return geometry(n, i, o, cut, (alpha,), whole_flag(dy, w), ACTIVATIONS[activation].struct)
+    cut = cut_of(cut, dy, n, i, o)
+    return geometry(n, i, o, cut, (alpha,), whole_flag(dy, w, pack=cut.pack(dy.itemsize)), ACTIVATIONS[activation].struct)
 
 
 @linear_backward_weight.geometry
 def _(dw, db, partials, tickets, dy, x, scale, *, cut=None):
     (n, o), i = dy.shape, 0 if dw is None else x.shape[1]
-    return geometry(o, i, n, cut, (), whole_flag(dy, None if dw is None else x))
+    cut = cut_of(cut, dy, o, i, n)
+    return geometry(o, i, n, cut, (), whole_flag(dy, None if dw is None else x, pack=cut.pack(dy.itemsize)))
 
 
 linear_forward.absorbs(activation_forward)(absorb_activation)
@@ -113,7 +116,7 @@ def weight_gradients(dy: Array, x: Array | None, scale: Array | None, need_b: bo
     if type(dy) is ndarray:
         linear_backward_weight(dw, db, None, None, dy, x, scale)
     else:
-        cut = best_cut(o, 0 if x is None else x.shape[1], n)
+        cut = best_cut(o, 0 if x is None else x.shape[1], n, math=math_of(dy))
         linear_backward_weight(dw, db, *workspace(dy, cut, extra=1), dy, x, scale, cut=cut)
     return dw, db
 
@@ -134,7 +137,7 @@ def apply_layer(x: Array, w: Array, b: Array | None, activation: str = "identity
     if type(x) is ndarray:
         linear_forward(y, z, None, None, x, w, b, activation=activation, alpha=alpha)
     else:
-        cut = best_cut(*y.shape, x.shape[1])
+        cut = best_cut(*y.shape, x.shape[1], math=math_of(x))
         linear_forward(y, z, *workspace(x, cut), x, w, b, activation=activation, alpha=alpha, cut=cut)
     return y, z
 
@@ -154,7 +157,7 @@ def input_gradient(
     if type(dy) is ndarray:
         linear_backward_input(dx, None, None, dy, w, saved, activation=activation, alpha=alpha)
     else:
-        cut = best_cut(*dx.shape, dy.shape[1])
+        cut = best_cut(*dx.shape, dy.shape[1], math=math_of(dy))
         linear_backward_input(dx, *workspace(dy, cut), dy, w, saved, activation=activation, alpha=alpha, cut=cut)
     return dx
 

@@ -18,7 +18,7 @@ from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
 from gpunet.ops.broadcast import cast, result_dtype
 from gpunet.ops.face import public
-from gpunet.ops.gemm import best_cut, geometry, whole_flag, workspace
+from gpunet.ops.gemm import best_cut, cut_of, geometry, math_of, whole_flag, workspace
 from gpunet.ops.shape import _reshape
 
 __all__ = ["bmm", "dot", "matmul", "mm"]
@@ -43,7 +43,9 @@ def _(out, partials, tickets, a, b, *, cut=None):
     strides = [numpy.int64(s // x.itemsize) for x in (a, b) for s in x.strides]
     # for each operand: whether neighbouring threads load along k, the dimension of smaller stride, to coalesce
     along_k = [abs(x.strides[d]) <= abs(x.strides[3 - d]) for x, d in ((a, 2), (b, 1))]
-    whole = whole_flag(a if along_k[0] else a.transpose(0, 2, 1), b.transpose(0, 2, 1) if along_k[1] else b)
+    cut = cut_of(cut, a, m, n, k, j)
+    rows = a if along_k[0] else a.transpose(0, 2, 1), b.transpose(0, 2, 1) if along_k[1] else b
+    whole = whole_flag(*rows, pack=cut.pack(a.itemsize))
     flags = ("true" if flag else "false" for flag in along_k)
     return geometry(m, n, k, cut, tuple(strides), whole, *flags, batches=j)
 
@@ -78,7 +80,7 @@ def _matmul(a, b):
         if type(out) is numpy.ndarray:
             matmul_forward(product, None, None, left, right)
         else:
-            cut = best_cut(*product.shape[1:], left.shape[2], len(product))
+            cut = best_cut(*product.shape[1:], left.shape[2], len(product), math_of(out))
             matmul_forward(product, *workspace(out, cut), left, right, cut=cut)
     else:
         MATMUL(out, x, y)

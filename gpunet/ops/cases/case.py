@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array, Device
-from gpunet.backend.dtypes import accumulator, as_dtype, is_half
+from gpunet.backend.dtypes import accumulator, as_dtype, float32, is_half
 from gpunet.launch.facts import Cost
 from gpunet.launch.kernel import Geometry, Kernel, ceil_div
 from gpunet.launch.list_kernel import SMALL_TABLE
 from gpunet.ops.activation_table import ACTIVATIONS
-from gpunet.ops.gemm import TILES, Cut
+from gpunet.ops.gemm import HALVES, LOOPS, SIMT, TF32, TF32_3, Cut, Math
 
 
 class View(NamedTuple):
@@ -95,6 +95,16 @@ class Samples:
     def normal(self, *shape: int) -> numpy.ndarray:
         return self.random.normal(size=shape).astype(self.dtype)
 
+    @property
+    def maths(self) -> tuple[Math, ...]:
+        """How GPUs may multiply this dtype."""
+        return (SIMT, HALVES) if is_half(self.dtype) else (SIMT, TF32, TF32_3) if self.dtype == float32 else (SIMT,)
+
+    def operand(self, cut: Cut, *shape: int) -> numpy.ndarray:
+        """An operand of a product: numbers of TF32 where it would round, so that results are as exact as those of the twin."""
+        values = self.normal(*shape)
+        return values.astype(numpy.float16).astype(self.dtype) if cut.math == TF32 else values
+
     def positive(self, *shape: int) -> numpy.ndarray:
         return self.random.uniform(0.1, 2.0, shape).astype(self.dtype)
 
@@ -158,18 +168,26 @@ SIZES = (
 )  # fmt: skip
 #: (rows, columns, depth) whose rows are whole packs of four elements.
 WHOLE_SIZES = ((4, 8, 36), (132, 136, 20), (64, 32, 64))
+#: (rows, columns, depth) of products on tensor cores: less than a step, some steps, and rows of whole packs of 16 bytes.
+MMA_SIZES = ((1, 1, 1), (65, 130, 37), (130, 63, 100), (0, 7, 5), (5, 0, 7), (3, 5, 0), (136, 72, 136), (8, 200, 24), (64, 128, 256))
 
 
-def cut(tile: tuple[int, int], slices: int, rows: int, columns: int, depth: int, batches: int = 1) -> Cut:
+def cut(tile: tuple[int, int], slices: int, rows: int, columns: int, depth: int, batches: int = 1, math: Math = SIMT) -> Cut:
     """A product of this size, cut into these tiles."""
-    return Cut(*tile, ceil_div(rows, tile[0]) * max(1, ceil_div(columns, tile[1])) * batches, slices)
+    return Cut(*tile, ceil_div(rows, tile[0]) * max(1, ceil_div(columns, tile[1])) * batches, slices, math)
 
 
-def products() -> Iterator[tuple[tuple[int, int, int], Cut]]:
-    """Every size with every tile, in one slice or several, also more than there are steps of depth."""
-    slices = itertools.cycle((1, 3, 2, 1, 7))
-    for size, tile in itertools.product((*SIZES, *WHOLE_SIZES), TILES):
-        yield size, cut(tile, next(slices), *size)
+def products(maths: Sequence[Math] = (SIMT,)) -> Iterator[tuple[tuple[int, int, int], Cut]]:
+    """Every size with every tile, in one slice or several, also more than there are steps of depth.
+
+    Args:
+        maths: how GPUs multiply; see ``Samples.maths``.
+    """
+    for math in maths:
+        slices = itertools.cycle((1, 3, 2, 1, 7))
+        sizes = (*SIZES, *WHOLE_SIZES) if math == SIMT else MMA_SIZES
+        for size, tile in itertools.product(sizes, LOOPS[math]):
+            yield size, cut(tile, next(slices), *size, math=math)
 
 
 #: Numbers of elements of an elementwise launch.

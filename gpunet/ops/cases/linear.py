@@ -9,7 +9,7 @@ from typing import Any
 from gpunet.launch.facts import Cost, Floor, Product, num_bytes
 from gpunet.ops.activation_table import ACTIVATIONS
 from gpunet.ops.cases.case import WHOLE_SIZES, Samples, cut, products, unaligned
-from gpunet.ops.gemm import TILES, Cut
+from gpunet.ops.gemm import LOOPS, SIMT, Cut
 from gpunet.ops.linear import (
     linear_backward_input,
     linear_backward_weight,
@@ -17,22 +17,33 @@ from gpunet.ops.linear import (
 )
 
 _PRESENCE = tuple(itertools.product((True, False), repeat=2))
-#: (rows, columns, depth) of a product on whole tiles, and the activations and tiles that are shown.
+#: (rows, columns, depth) of a product on whole tiles.
 _WHOLE = (128, 256, 64)
-_SHOWN = (*(("relu", tile) for tile in TILES), ("gelu", (64, 64)), ("gelu", (128, 128)))
 
 
-def _products() -> Iterator[tuple[str, tuple[int, int, int], Cut]]:
+def _shown(s: Samples) -> Iterator[tuple[str, Cut]]:
+    """(activation, cut) of a product on whole tiles that is shown: with every tile, and with another activation."""
+    for math in s.maths:
+        for tile in LOOPS[math]:
+            yield "relu", cut(tile, 1, *_WHOLE, math=math)
+    for tile in ((64, 64), (128, 128)):
+        yield "gelu", cut(tile, 1, *_WHOLE, math=s.maths[-1] if s.dtype.itemsize == 2 else SIMT)
+
+
+def _products(s: Samples) -> Iterator[tuple[str, tuple[int, int, int], Cut]]:
     """(activation, size, cut): every size with every tile, every activation, and those that are shown."""
-    for size, chosen in products():
+    for size, chosen in products(s.maths):
         yield "relu", size, chosen
     small, whole = (7, 63, 9), (8, 64, 12)
-    for name, tile, size in (*((name, (64, 64), small) for name in ACTIVATIONS), *((*shown, whole) for shown in _SHOWN)):
-        yield name, size, cut(tile, 1, *size)
+    for name in ACTIVATIONS:
+        yield name, small, cut((64, 64), 1, *small)
+    for name, chosen in _shown(s):
+        yield name, whole, cut((chosen.rows, chosen.columns), 1, *whole, math=chosen.math)
 
 
 def _name(cut: Cut) -> str:
-    return f"tiles of {cut.rows} x {cut.columns}{f', {cut.slices} slices' if cut.slices > 1 else ''}"
+    math = f" by {cut.math.name}" if cut.math != SIMT else ""
+    return f"tiles of {cut.rows} x {cut.columns}{math}{f', {cut.slices} slices' if cut.slices > 1 else ''}"
 
 
 _FLOORS = {
@@ -54,11 +65,11 @@ linear_forward.describe(is_hot=True, updates="tickets", workspace="partials", fl
 
 @linear_forward.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
-    for (name, (n, o, i), chosen), (with_z, with_b) in zip(_products(), itertools.cycle(_PRESENCE)):
+    for (name, (n, o, i), chosen), (with_z, with_b) in zip(_products(s), itertools.cycle(_PRESENCE)):
         z, b = s.blank(n, o) if with_z else None, s.normal(o) if with_b else None
         label = f"{name} ({n}, {i}) -> ({n}, {o}){', z' * with_z}{', b' * with_b}, {_name(chosen)}"
         options = {"activation": name, "alpha": ACTIVATIONS[name].alpha, "cut": chosen}
-        yield label, [s.blank(n, o), z, *s.split(chosen), s.normal(n, i), s.normal(o, i), b], options
+        yield label, [s.blank(n, o), z, *s.split(chosen), s.operand(chosen, n, i), s.operand(chosen, o, i), b], options
     n, o, i = WHOLE_SIZES[0]
     arrays = [s.blank(n, o), s.blank(n, o), None, None, s.normal(n, i), s.normal(o, i), s.normal(o)]
     yield from unaligned(f"({n}, {i}) -> ({n}, {o})", arrays, {"activation": "identity", "alpha": 0.0})
@@ -67,11 +78,11 @@ def _(s: Samples) -> Iterator[Any]:
 @linear_forward.cases("representative")
 def _(s: Samples) -> Iterator[Any]:
     n, o, i = _WHOLE
-    for name, tile in _SHOWN:
+    for name, chosen in _shown(s):
         z = s.blank(n, o) if ACTIVATIONS[name].saves == "preactivation" else None
-        options = {"activation": name, "alpha": 0.0, "cut": cut(tile, 1, n, o, i)}
+        options = {"activation": name, "alpha": 0.0, "cut": chosen}
         arrays = [s.blank(n, o), z, None, None, s.normal(n, i), s.normal(o, i), s.normal(o)]
-        yield f"({n}, {i}) -> ({n}, {o})", arrays, options
+        yield f"({n}, {i}) -> ({n}, {o}), {_name(chosen)}", arrays, options
 
 
 @linear_forward.cases("bench")
@@ -102,10 +113,10 @@ linear_backward_input.describe(is_hot=True, updates="tickets", workspace="partia
 
 @linear_backward_input.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
-    for name, (n, i, o), chosen in _products():
+    for name, (n, i, o), chosen in _products(s):
         saved = s.saved(name, n, i) if name != "identity" else None
         options = {"activation": name, "alpha": ACTIVATIONS[name].alpha, "cut": chosen}
-        arrays = [s.blank(n, i), *s.split(chosen), s.normal(n, o), s.normal(o, i), saved]
+        arrays = [s.blank(n, i), *s.split(chosen), s.operand(chosen, n, o), s.operand(chosen, o, i), saved]
         yield f"{name} ({n}, {o}) -> ({n}, {i}), {_name(chosen)}", arrays, options
     n, i, o = WHOLE_SIZES[0]
     arrays = [s.blank(n, i), None, None, s.normal(n, o), s.normal(o, i), s.saved("tanh", n, i)]
@@ -115,9 +126,9 @@ def _(s: Samples) -> Iterator[Any]:
 @linear_backward_input.cases("representative")
 def _(s: Samples) -> Iterator[Any]:
     n, i, o = _WHOLE
-    for name, tile in _SHOWN:
+    for name, chosen in _shown(s):
         arrays = [s.blank(n, i), None, None, s.normal(n, o), s.normal(o, i), s.saved(name, n, i)]
-        yield f"({n}, {o}) -> ({n}, {i})", arrays, {"activation": name, "alpha": 0.0, "cut": cut(tile, 1, n, i, o)}
+        yield f"({n}, {o}) -> ({n}, {i}), {_name(chosen)}", arrays, {"activation": name, "alpha": 0.0, "cut": chosen}
 
 
 @linear_backward_input.cases("bench")
@@ -150,15 +161,16 @@ linear_backward_weight.describe(is_hot=True, updates="tickets", workspace="parti
 @linear_backward_weight.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
     for ((o, i, n), chosen), (leave_out, scaled) in zip(
-        products(), itertools.cycle(itertools.product(("", "dw", "db"), (True, False)))
+        products(s.maths), itertools.cycle(itertools.product(("", "dw", "db"), (True, False)))
     ):
         dw = s.blank(o, i) if leave_out != "dw" else None
         db = s.blank(o) if leave_out != "db" else None
         if dw is None:
-            chosen = cut((chosen.rows, chosen.columns), chosen.slices, o, 0, n)
+            chosen = cut((chosen.rows, chosen.columns), chosen.slices, o, 0, n, math=chosen.math)
         label = f"({n}, {o}), ({n}, {i}){', scale' * scaled}{', no ' * bool(leave_out)}{leave_out}, {_name(chosen)}"
         scale = s.accumulators.positive(1) if scaled else None
-        yield label, [dw, db, *s.split(chosen, extra=1), s.normal(n, o), s.normal(n, i), scale], {"cut": chosen}
+        arrays = [dw, db, *s.split(chosen, extra=1), s.operand(chosen, n, o), s.operand(chosen, n, i), scale]
+        yield label, arrays, {"cut": chosen}
     o, i, n = WHOLE_SIZES[0]
     arrays = [s.blank(o, i), s.blank(o), None, None, s.normal(n, o), s.normal(n, i), s.accumulators.positive(1)]
     yield from unaligned(f"({n}, {o}), ({n}, {i})", arrays, {})
@@ -167,9 +179,9 @@ def _(s: Samples) -> Iterator[Any]:
 @linear_backward_weight.cases("representative")
 def _(s: Samples) -> Iterator[Any]:
     o, i, n = _WHOLE
-    for tile in TILES:
+    for chosen in (cut(tile, 1, o, i, n, math=math) for math in s.maths for tile in LOOPS[math]):
         arrays = [s.blank(o, i), s.blank(o), None, None, s.normal(n, o), s.normal(n, i), s.accumulators.positive(1)]
-        yield f"({n}, {o}), ({n}, {i})", arrays, {"cut": cut(tile, 1, o, i, n)}
+        yield f"({n}, {o}), ({n}, {i}), {_name(chosen)}", arrays, {"cut": chosen}
 
 
 @linear_backward_weight.cases("bench")

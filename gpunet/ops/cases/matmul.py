@@ -10,7 +10,7 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.launch.facts import Cost, Floor, Product, num_bytes
 from gpunet.ops.cases.case import WHOLE_SIZES, Samples, View, cut, products, unaligned
-from gpunet.ops.gemm import TILES
+from gpunet.ops.gemm import LOOPS, SIMT
 from gpunet.ops.matmul import matmul_forward
 
 _SPILLS = (
@@ -42,15 +42,17 @@ def _transposed(x: Array) -> Array:
 
 @matmul_forward.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
-    sizes = [(size, (chosen.rows, chosen.columns), 1) for size, chosen in products()]
-    sizes += [((m, n, k), tile, j) for j, m, n, k in ((96, 7, 9, 33), (3, 65, 129, 7)) for tile in TILES]
-    for ((m, n, k), tile, j), (flip_a, flip_b) in itertools.product(sizes, itertools.product((False, True), repeat=2)):
+    sizes = [(size, (chosen.rows, chosen.columns), chosen.math, 1) for size, chosen in products(s.maths)]
+    batches = ((96, 7, 9, 33), (3, 65, 129, 7))
+    sizes += [((m, n, k), tile, math, j) for j, m, n, k in batches for math in s.maths for tile in LOOPS[math]]
+    for ((m, n, k), tile, math, j), (flip_a, flip_b) in itertools.product(sizes, itertools.product((False, True), repeat=2)):
         if (flip_a or flip_b) and tile != (64, 64):
             continue  # the tiles differ in other things than where their operands lie
-        a = View(s.normal(j, k, m), _transposed) if flip_a else s.normal(j, m, k)
-        b = View(s.normal(j, n, k), _transposed) if flip_b else s.normal(j, k, n)
-        chosen = cut(tile, 3 if flip_a == flip_b else 1, m, n, k, j)
-        label = f"({j}, {m}, {k}){' transposed' * flip_a}, ({j}, {k}, {n}){' transposed' * flip_b}, tiles of {tile}"
+        chosen = cut(tile, 3 if flip_a == flip_b else 1, m, n, k, j, math)
+        a = View(s.operand(chosen, j, k, m), _transposed) if flip_a else s.operand(chosen, j, m, k)
+        b = View(s.operand(chosen, j, n, k), _transposed) if flip_b else s.operand(chosen, j, k, n)
+        by = f" by {math.name}" if math != SIMT else ""
+        label = f"({j}, {m}, {k}){' transposed' * flip_a}, ({j}, {k}, {n}){' transposed' * flip_b}, tiles of {tile}{by}"
         yield label, [s.blank(j, m, n), *s.split(chosen), a, b], {"cut": chosen}
     broadcast = View(s.normal(1, 7, 63), lambda x: devices.module(x).broadcast_to(x, (3, 7, 63)))
     reversed_strided = View(s.normal(3, 63, 2 * 65), lambda x: x[:, ::-1, ::2])
@@ -69,10 +71,12 @@ def _(s: Samples) -> Iterator[Any]:
     m, n, k = 128, 256, 64
     a, b = s.normal(1, m, k), s.normal(1, k, n)
     of_b, of_a = View(s.normal(1, n, k), _transposed), View(s.normal(1, k, m), _transposed)
-    shown = [(a, b, "a b", tile) for tile in TILES]
-    for left, right, label, tile in (*shown, (a, of_b, "a b^T", (64, 64)), (of_a, b, "a^T b", (64, 64))):
-        options = {"cut": cut(tile, 1, m, n, k)}
-        yield f"{label}, (1, {m}, {k}), (1, {k}, {n})", [s.blank(1, m, n), None, None, left, right], options
+    for math in s.maths:
+        shown = [(a, b, "a b", tile) for tile in LOOPS[math]]
+        for left, right, label, tile in (*shown, (a, of_b, "a b^T", (64, 64)), (of_a, b, "a^T b", (64, 64))):
+            options = {"cut": cut(tile, 1, m, n, k, math=math)}
+            by = f", by {math.name}" if math != SIMT else ""
+            yield f"{label}, (1, {m}, {k}), (1, {k}, {n}){by}", [s.blank(1, m, n), None, None, left, right], options
 
 
 @matmul_forward.cases("bench")
