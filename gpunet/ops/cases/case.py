@@ -169,7 +169,7 @@ SIZES = (
 #: (rows, columns, depth) whose rows are whole packs of four elements.
 WHOLE_SIZES = ((4, 8, 36), (132, 136, 20), (64, 32, 64))
 #: (rows, columns, depth) of products on tensor cores: less than a step, some steps, and rows of whole packs of 16 bytes.
-MMA_SIZES = ((1, 1, 1), (65, 130, 37), (130, 63, 100), (0, 7, 5), (5, 0, 7), (3, 5, 0), (136, 72, 136), (8, 200, 24), (64, 128, 256))
+MMA_SIZES = ((1, 1, 1), (65, 130, 37), (130, 63, 100), (0, 7, 5), (3, 5, 0), (136, 72, 136), (8, 200, 24), (64, 128, 256))
 
 
 def cut(tile: tuple[int, int], slices: int, rows: int, columns: int, depth: int, batches: int = 1, math: Math = SIMT) -> Cut:
