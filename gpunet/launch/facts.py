@@ -53,6 +53,7 @@ class Product(NamedTuple):
     columns: int
     depth: int
     batches: int = 1
+    terms: int = 1  # products by which a multiply-add is computed, see TF32_3 of gpunet.ops.gemm
 
 
 class Floor(NamedTuple):
@@ -60,6 +61,7 @@ class Floor(NamedTuple):
 
     arithmetic: float  # the least share of arithmetic of the issued instructions
     shared: float = 1.0  # the most cycles of shared memory for each cycle of arithmetic
+    per_load: float = 0.0  # the least number of HMMA for each LDSM of four matrices
 
 
 def _flat(arrays: Iterable[Any]) -> Iterator[Any]:

@@ -95,6 +95,11 @@ class Cut(NamedTuple):
         """Elements that are loaded at once."""
         return 4 if self.math == SIMT else 16 // itemsize
 
+    @property
+    def terms(self) -> int:
+        """Products by which tensor cores compute a multiply-add."""
+        return 3 if self.math == TF32_3 else 1
+
     def num_partials(self, extra: int) -> int:
         """Elements of the partial sums; see :func:`workspace`."""
         return self.tiles * self.slices * (self.rows * self.columns + 4 * extra * self.threads)
@@ -155,7 +160,7 @@ def best_cut(rows: int, columns: int, depth: int, batches: int = 1, math: Math =
     candidates = []
     for tile in LOOPS[math]:
         tiles = ceil_div(rows, tile[0]) * max(1, ceil_div(columns, tile[1])) * batches
-        most = max(1, min(_MAX_SLICES, steps // 2)) if tiles < 2 * NUM_MULTIPROCESSORS else 1
+        most = max(1, min(_MAX_SLICES, steps // 2 if math == SIMT else steps)) if tiles < 2 * NUM_MULTIPROCESSORS else 1
         every = [s for s in range(1, most + 1) if ceil_div(steps, ceil_div(steps, s)) == s]  # each slice has steps
         candidates += [Cut(*tile, tiles, slices, math) for slices in every]
     if rows * columns * depth * batches >= _LARGE:

@@ -1,7 +1,7 @@
 """Measures hot loops in machine code, and compares them with the floors that kernels declare (``Facts.floors``).
 
 A specialisation falls below its floor if its main loop has a smaller share of arithmetic, if shared memory takes more cycles for
-each cycle of arithmetic, or if it accesses local memory without a known reason (``Facts.spills``).
+each cycle of arithmetic, if tensor cores load matrices too often, or if it accesses local memory without a known reason (``Facts.spills``).
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class Measured(NamedTuple):
     def arithmetic_cycles(self) -> float:
         """The cycles that an SM needs for the arithmetic of one iteration of a warp."""
         limits = MULTIPROCESSORS[self.architecture]
+        if self.loop.halves or self.loop.tf32:
+            return (self.loop.halves + 2 * self.loop.tf32) * WARP / limits.tensor
         return self.loop.arithmetic * WARP / (limits.lanes64 if "<double" in self.expression else limits.lanes)
 
     @property
@@ -110,6 +112,8 @@ def complaints(measured: Measured) -> list[str]:
             f"{name}: shared memory takes {loop.shared_cycles} cycles for {measured.arithmetic_cycles:g} of arithmetic, "
             f"{measured.shared:.2f}; the floor allows {floor.shared:g}"
         )
+    if loop.per_load < floor.per_load:
+        found.append(f"{name}: {loop.per_load:g} HMMA for each LDSM of four matrices; the floor is {floor.per_load:g}")
     if measured.local_accesses and why_it_spills(measured.kernel, measured.expression, measured.architecture) is None:
         found.append(f"{name}: {measured.local_accesses} instructions access local memory; the floor allows none")
     return found

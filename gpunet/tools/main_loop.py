@@ -1,13 +1,14 @@
 """Counts what the main loop of a kernel issues, from its machine code.
 
-The main loop is the innermost loop with the most arithmetic.  Its counts are those of one iteration of a warp on whole tiles:
-of the paths through the loop, the one with the most arithmetic, then with the most bytes that it loads from global memory and
+The main loop is the innermost loop with the most multiply-adds.  Its counts are those of one iteration of a warp on whole tiles:
+of the paths through the loop, the one with the most multiply-adds, then with the most bytes that it loads from global memory and
 stores to shared memory, then with the fewest instructions.  So the branches for ragged edges are not counted, the copy of
 the next step is.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,11 +31,26 @@ class MainLoop(NamedTuple):
     arithmetic: int  # see ARITHMETIC
     accesses: Mapping[str, int]  # by opcode and bytes per lane: "LDS 16", "STS 4", "LDG 16"
     shared_cycles: int  # of the shared-memory pipe, at most: reads count as paired only if that is proved
+    halves: int = 0  # multiply-adds per lane of tensor cores: of halves
+    tf32: int = 0  # and of TF32
 
     @property
     def share(self) -> float:
         """Arithmetic / issued; more than 1 is possible with FFMA2."""
         return self.arithmetic / self.issued
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds per lane."""
+        return self.halves + self.tf32 or self.arithmetic
+
+    @property
+    def per_load(self) -> float:
+        """HMMA for each LDSM of four matrices; 0 without tensor cores, infinite if plain loads read all operands."""
+        if not self.halves + self.tf32:
+            return 0.0
+        loads = self.accesses.get("LDSM 16", 0)
+        return self.arithmetic / loads if loads else math.inf
 
 
 def count_main_loop(instructions: Sequence[Instruction], name: str) -> MainLoop:
@@ -59,12 +75,24 @@ def count_main_loop(instructions: Sequence[Instruction], name: str) -> MainLoop:
     wide = {index for index in indices if instructions[index].name == "LDS" and access_bytes(instructions[index]) == 16}
     cycles = sum(access_bytes(i) // 4 for i in chosen if i.name in _SHARED)
     paired = len(wide & paired_reads(code)) if wide else 0
-    return MainLoop(len(chosen), sum(map(arithmetic_of, chosen)), accesses, cycles - 2 * paired)
+    tensor = [(multiply_adds_of(i), ".TF32" in i.opcode) for i in chosen]
+    halves, tf32 = (sum(count for count, is_tf32 in tensor if is_tf32 is wanted) for wanted in (False, True))
+    return MainLoop(len(chosen), sum(map(arithmetic_of, chosen)), accesses, cycles - 2 * paired, halves, tf32)
 
 
 def arithmetic_of(instruction: Instruction) -> int:
     """What an instruction counts as arithmetic."""
     return ARITHMETIC.get(instruction.name, 0)
+
+
+def multiply_adds_of(instruction: Instruction) -> int:
+    """The multiply-adds per lane of an instruction of tensor cores: 64 of HMMA.16816, which is 16 x 8 x 16; of others 0."""
+    if instruction.name != "HMMA":
+        return 0
+    shape = re.match(r"HMMA\.168(\d+)", instruction.opcode)
+    if shape is None:
+        raise CompileError(f"{instruction.opcode}: the extents of its product are not known")
+    return 16 * 8 * int(shape[1]) // 32
 
 
 def access_bytes(instruction: Instruction) -> int:
@@ -87,12 +115,12 @@ def find_main_loop(code: Code) -> list[int]:
     loops = list(code.loops())
     innermost = [(h, body) for h, body in loops if not any(g in body for g, _ in loops if g != h)]
     best = max((_path(code, header, body) for header, body in innermost), key=_weight, default=_NO_PATH)
-    return best.indices if best.arithmetic else []
+    return best.indices if best.work else []
 
 
 class _Path(NamedTuple):
     indices: list[int]
-    arithmetic: int
+    work: int  # multiply-adds per lane
     copied: int  # bytes
 
 
@@ -100,7 +128,7 @@ _NO_PATH = _Path([], 0, 0)
 
 
 def _weight(path: _Path) -> tuple[int, int, int]:
-    return path.arithmetic, path.copied, -len(path.indices)
+    return path.work, path.copied, -len(path.indices)
 
 
 def _path(code: Code, header: int, body: set[int]) -> _Path:
@@ -116,7 +144,7 @@ def _path(code: Code, header: int, body: set[int]) -> _Path:
         chosen = [code.instructions[index] for index in code.blocks[block]]
         best[block] = _Path(
             [*code.blocks[block], *end.indices],
-            sum(map(arithmetic_of, chosen)) + end.arithmetic,
+            sum(multiply_adds_of(i) or arithmetic_of(i) for i in chosen) + end.work,
             sum(map(_copied_bytes, chosen)) + end.copied,
         )
     return best.get(header) or _NO_PATH

@@ -10,7 +10,11 @@ _REGISTERS_AT_ONCE = 256  # a warp gets a multiple
 
 
 class Multiprocessor(NamedTuple):
-    """The resources of one SM (CUDA C++ Programming Guide, technical specifications per compute capability)."""
+    """The resources of one SM (CUDA C++ Programming Guide, technical specifications per compute capability).
+
+    Of tensor cores: dense products of halves, with sums in float32, at the peak of the data sheets of T4, A100, H100 and RTX PRO
+    6000 Blackwell.  For mma.sync of sm_100a no rate is published; it is assumed to be that of sm_90a.
+    """
 
     threads: int
     blocks: int
@@ -18,14 +22,15 @@ class Multiprocessor(NamedTuple):
     reserved: int  # bytes of them that the system takes for each block
     lanes: int  # fused multiply-adds in float32 per cycle
     lanes64: int  # the same in float64
+    tensor: int  # the same of halves on tensor cores; of TF32 half as many
 
 
 MULTIPROCESSORS = {
-    "sm_75": Multiprocessor(1024, 16, 64 << 10, 0, 64, 2),
-    "sm_80": Multiprocessor(2048, 32, 164 << 10, 1024, 64, 32),
-    "sm_90a": Multiprocessor(2048, 32, 228 << 10, 1024, 128, 64),
-    "sm_100a": Multiprocessor(2048, 32, 228 << 10, 1024, 128, 64),
-    "sm_120": Multiprocessor(1536, 24, 100 << 10, 1024, 128, 2),
+    "sm_75": Multiprocessor(1024, 16, 64 << 10, 0, 64, 2, 512),
+    "sm_80": Multiprocessor(2048, 32, 164 << 10, 1024, 64, 32, 1024),
+    "sm_90a": Multiprocessor(2048, 32, 228 << 10, 1024, 128, 64, 2048),
+    "sm_100a": Multiprocessor(2048, 32, 228 << 10, 1024, 128, 64, 2048),
+    "sm_120": Multiprocessor(1536, 24, 100 << 10, 1024, 128, 2, 512),
 }
 
 

@@ -6,9 +6,10 @@ has measured it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gpunet
@@ -40,44 +41,69 @@ class Recording(Tape):
         self.append(kernel, arrays, options)
 
 
-def training_step(sizes: Sequence[int], batch: int) -> list[Launch]:
-    """Record a step of a network of linear layers and ReLU with cross-entropy and Adam, as a captured step launches it."""
+#: How products are computed: words of ``set_float32_matmul_precision``, or all parameters and inputs in a dtype of halves.
+ARITHMETIC = ("highest", "high", "medium", "bfloat16")
+
+
+@contextlib.contextmanager
+def arithmetic_of(how: str) -> Iterator[Any]:
+    """Inside the block, products are computed in a way of :data:`ARITHMETIC`; yields the dtype of parameters and inputs."""
+    before = gpunet.get_float32_matmul_precision()
+    is_half = how == "bfloat16"
+    gpunet.set_float32_matmul_precision("highest" if is_half else how)
+    try:
+        yield gpunet.bfloat16 if is_half else gpunet.float32
+    finally:
+        gpunet.set_float32_matmul_precision(before)
+
+
+def training_step(sizes: Sequence[int], batch: int, how: str = "highest") -> list[Launch]:
+    """Record a step of a network of linear layers and ReLU with cross-entropy and Adam, as a captured step launches it.
+
+    Args:
+        how: one of :data:`ARITHMETIC`.
+    """
     layers = [[nn.Linear(i, o, device="cpu"), nn.ReLU()] for i, o in itertools.pairwise(sizes)]
-    network = nn.Sequential(*itertools.chain(*layers[:-1]), layers[-1][0]).to("emulated")
-    optimizer, criterion = gpunet.optim.Adam(network.parameters()), nn.CrossEntropyLoss()
-    x = gpunet.empty(batch, sizes[0], device="emulated")
-    labels = gpunet.empty(batch, dtype=gpunet.int64, device="emulated")
-    with record(Recording()) as tape:
-        optimizer.zero_grad()
-        criterion(network(x), labels).backward()
-        optimizer.step()
+    with arithmetic_of(how) as dtype:
+        network = nn.Sequential(*itertools.chain(*layers[:-1]), layers[-1][0]).to("emulated").to(dtype)
+        optimizer, criterion = gpunet.optim.Adam(network.parameters()), nn.CrossEntropyLoss()
+        x = gpunet.empty(batch, sizes[0], device="emulated", dtype=dtype)
+        labels = gpunet.empty(batch, dtype=gpunet.int64, device="emulated")
+        with record(Recording()) as tape:
+            optimizer.zero_grad()
+            criterion(network(x), labels).backward()
+            optimizer.step()
     return tape.launches
 
 
-def _layer(n: int) -> list[Launch]:
+def _layer(n: int, how: str = "highest") -> list[Launch]:
     layer = nn.Linear(n, n, device="cpu").to("emulated")
-    with gpunet.no_grad(), record(Recording()) as tape:
-        layer(gpunet.empty(n, n, device="emulated"))
+    with arithmetic_of(how) as dtype:
+        layer.to(dtype)
+        x = gpunet.empty(n, n, device="emulated", dtype=dtype)
+        with gpunet.no_grad(), record(Recording()) as tape:
+            layer(x)
     return tape.launches
 
 
-def _matmul(n: int) -> list[Launch]:
-    a, b = (gpunet.empty(n, n, device="emulated") for _ in range(2))
-    with record(Recording()) as tape:
-        gpunet.matmul(a, b)
+def _matmul(n: int, how: str = "highest") -> list[Launch]:
+    with arithmetic_of(how) as dtype:
+        a, b = (gpunet.empty(n, n, device="emulated", dtype=dtype) for _ in range(2))
+        with record(Recording()) as tape:
+            gpunet.matmul(a, b)
     return tape.launches
 
 
-#: The steps of docs/performance.md by name.
-STEPS: dict[str, Callable[[], list[Launch]]] = {
-    "784-128-10, batch 128": lambda: training_step((784, 128, 10), 128),
-    "784-512-512-10, batch 64": lambda: training_step((784, 512, 512, 10), 64),
-    "784-512-512-10, batch 256": lambda: training_step((784, 512, 512, 10), 256),
-    "784-512-512-10, batch 1024": lambda: training_step((784, 512, 512, 10), 1024),
-    "2048-2048-2048, batch 512": lambda: training_step((2048,) * 3, 512),
-    "2048-2048-2048-2048, batch 512": lambda: training_step((2048,) * 4, 512),
-    "4096-4096, batch 4096, forward": lambda: _layer(4096),
-    "4096 × 4096 × 4096, matmul": lambda: _matmul(4096),
+#: The steps of docs/performance.md by name; each takes one of ARITHMETIC, by default "highest".
+STEPS: dict[str, Callable[..., list[Launch]]] = {
+    "784-128-10, batch 128": lambda how="highest": training_step((784, 128, 10), 128, how),
+    "784-512-512-10, batch 64": lambda how="highest": training_step((784, 512, 512, 10), 64, how),
+    "784-512-512-10, batch 256": lambda how="highest": training_step((784, 512, 512, 10), 256, how),
+    "784-512-512-10, batch 1024": lambda how="highest": training_step((784, 512, 512, 10), 1024, how),
+    "2048-2048-2048, batch 512": lambda how="highest": training_step((2048,) * 3, 512, how),
+    "2048-2048-2048-2048, batch 512": lambda how="highest": training_step((2048,) * 4, 512, how),
+    "4096-4096, batch 4096, forward": lambda how="highest": _layer(4096, how),
+    "4096 × 4096 × 4096, matmul": lambda how="highest": _matmul(4096, how),
 }
 
 # ---- geometry ---------------------------------------------------------------------------------------------------------
@@ -183,7 +209,7 @@ def main_loop_cycles(product: Product, tiles: Tiling, measured: Measured, warps:
         warps: of a block.
     """
     loop = measured.loop
-    depth_of_step = loop.arithmetic * warps * WARP // (tiles.rows * tiles.columns)
+    depth_of_step = loop.multiply_adds * warps * WARP // (tiles.rows * tiles.columns * product.terms)
     steps = ceil_div(ceil_div(product.depth, tiles.slices), depth_of_step)
     resident = tiles.on_busiest * warps
     issue = ceil_div(resident, SCHEDULERS) * max(loop.issued, measured.arithmetic_cycles * SCHEDULERS)

@@ -11,7 +11,7 @@ import numpy
 from gpunet.backend import devices
 from gpunet.backend.devices import Array, Device
 from gpunet.backend.dtypes import accumulator, as_dtype, float32, is_half
-from gpunet.launch.facts import Cost
+from gpunet.launch.facts import Cost, Floor
 from gpunet.launch.kernel import Geometry, Kernel, ceil_div
 from gpunet.launch.list_kernel import SMALL_TABLE
 from gpunet.ops.activation_table import ACTIVATIONS
@@ -189,6 +189,16 @@ def products(maths: Sequence[Math] = (SIMT,)) -> Iterator[tuple[tuple[int, int, 
         for size, tile in itertools.product(sizes, LOOPS[math]):
             yield size, cut(tile, next(slices), *size, math=math)
 
+
+#: Floors of products on tensor cores.  An mma.sync of sm_90a takes as long as the shared memory needs to load its operands; a
+#: smaller tile loads as many per multiply-add of a warp, but copies twice as many.
+MMA_FLOORS = {
+    ("float16, 128, 128, *, Mma>", "*"): Floor(0.35, 1.6, 4),
+    ("float16, 64, 64, *, Mma>", "*"): Floor(0.25, 2.2, 4),
+    ("float, 128, 128, *, Mma>", "*"): Floor(0.18, 1.6),
+    ("float, *, Mma>", "*"): Floor(0.15, 2.2),
+    ("float, *, Mma3>", "*"): Floor(0.2, 0.8),
+}
 
 #: Numbers of elements of an elementwise launch.
 COUNTS = (1, 7, 63, 65, 66, 129, 300, 0)

@@ -8,7 +8,7 @@ from typing import Any
 
 from gpunet.launch.facts import Cost, Floor, Product, num_bytes
 from gpunet.ops.activation_table import ACTIVATIONS
-from gpunet.ops.cases.case import WHOLE_SIZES, Samples, cut, products, unaligned
+from gpunet.ops.cases.case import MMA_FLOORS, WHOLE_SIZES, Samples, cut, products, unaligned
 from gpunet.ops.gemm import LOOPS, SIMT, Cut
 from gpunet.ops.linear import (
     linear_backward_input,
@@ -47,6 +47,7 @@ def _name(cut: Cut) -> str:
 
 
 _FLOORS = {
+    **MMA_FLOORS,
     ("float, 128, 128, *", "*"): Floor(0.85),
     ("float, 64, 64, *", "*"): Floor(0.83),
     ("float, 32, 128, *", "*"): Floor(0.8),
@@ -100,7 +101,7 @@ def _(y, z, partials, tickets, x, w, b, *, activation, alpha, cut=None):
 @linear_forward.product
 def _(y, z, partials, tickets, x, w, b, *, activation, alpha, cut=None):
     (n, o), i = y.shape, x.shape[1]
-    return Product(n, o, i)
+    return Product(n, o, i, terms=cut.terms if cut else 1)
 
 
 @linear_forward.equivalent
@@ -147,7 +148,7 @@ def _(dx, partials, tickets, dy, w, saved, *, activation, alpha, cut=None):
 @linear_backward_input.product
 def _(dx, partials, tickets, dy, w, saved, *, activation, alpha, cut=None):
     (n, i), o = dx.shape, dy.shape[1]
-    return Product(n, i, o)
+    return Product(n, i, o, terms=cut.terms if cut else 1)
 
 
 @linear_backward_input.equivalent
@@ -200,7 +201,7 @@ def _(dw, db, partials, tickets, dy, x, scale, *, cut=None):
 
 @linear_backward_weight.product
 def _(dw, db, partials, tickets, dy, x, scale, *, cut=None):
-    return Product(dy.shape[1], 0 if dw is None else x.shape[1], len(dy))
+    return Product(dy.shape[1], 0 if dw is None else x.shape[1], len(dy), terms=cut.terms if cut else 1)
 
 
 @linear_backward_weight.equivalent

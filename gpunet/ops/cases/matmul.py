@@ -9,7 +9,7 @@ from typing import Any
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.launch.facts import Cost, Floor, Product, num_bytes
-from gpunet.ops.cases.case import WHOLE_SIZES, Samples, View, cut, products, unaligned
+from gpunet.ops.cases.case import MMA_FLOORS, WHOLE_SIZES, Samples, View, cut, products, unaligned
 from gpunet.ops.gemm import LOOPS, SIMT
 from gpunet.ops.matmul import matmul_forward
 
@@ -28,6 +28,7 @@ matmul_forward.describe(
         ("*, 32, 128, false, true, true>", "sm_90a"): _SPILLS.format(registers=168, blocks="six"),
     },
     floors={
+        **MMA_FLOORS,
         ("float, 128, 128, *", "*"): Floor(0.84),
         ("float, 64, 64, *", "*"): Floor(0.81),
         ("float, 32, 128, *", "*"): Floor(0.78),
@@ -93,7 +94,7 @@ def _(out, partials, tickets, a, b, *, cut=None):
 @matmul_forward.product
 def _(out, partials, tickets, a, b, *, cut=None):
     batches, rows, columns = out.shape
-    return Product(rows, columns, a.shape[2], batches)
+    return Product(rows, columns, a.shape[2], batches, cut.terms if cut else 1)
 
 
 @matmul_forward.equivalent
