@@ -1,4 +1,5 @@
-"""Settings of PyTorch that cannot change a value here: products are float32 and every result has the same bits each run."""
+"""Settings of PyTorch: the precision of float32 products on a GPU, and some that change nothing, since every result has the same
+bits each run."""
 
 from __future__ import annotations
 
@@ -17,7 +18,14 @@ _precision = "highest"
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Allow products of float32 to be less precise: "highest", "high" or "medium".  They are always the most precise.
+    """Set how a GPU multiplies matrices of float32, in ``linear``, ``matmul`` and what is made of them.
+
+    Args:
+        precision: "highest", the default, is float32.  "high" is TF32 three times: each number is the sum of two numbers of TF32,
+            of 11 bits each, and one of four products is left out; an infinite operand gives nan.  "medium" is TF32: numbers are
+            rounded to 11 bits, to nearest.  Sums are float32.
+
+    On the CPU, and on GPUs before compute capability 8.0, products are float32 in any case.
 
     Raises:
         ArgumentError: another word.
@@ -50,7 +58,7 @@ def is_deterministic_algorithms_warn_only_enabled() -> bool:
 
 
 class Flags:
-    """The attributes of a module of ``torch.backends``: those named may be set, and have no effect."""
+    """The attributes of a module of ``torch.backends``: those named may be set, and have no effect, unless a class overrides them."""
 
     _name: str
 
@@ -58,9 +66,23 @@ class Flags:
         self.__dict__.update(values, _name=name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in self.__dict__:
+        if name not in self._names():
             raise ArgumentError(f"backends.{self._name} has no flag {name!r}; expected one of {', '.join(self._names())}")
-        self.__dict__[name] = value
+        object.__setattr__(self, name, value)
 
     def _names(self) -> list[str]:
-        return sorted(name for name in self.__dict__ if not name.startswith("_"))
+        names = {*self.__dict__, *vars(type(self))}
+        return sorted(name for name in names if not name.startswith("_"))
+
+
+class MatmulFlags(Flags):
+    """The attributes of ``torch.backends.cuda.matmul``."""
+
+    @property
+    def allow_tf32(self) -> bool:
+        """Whether the precision of float32 products is not "highest"; True sets "medium", False "highest"."""
+        return get_float32_matmul_precision() != "highest"
+
+    @allow_tf32.setter
+    def allow_tf32(self, value: bool) -> None:
+        set_float32_matmul_precision("medium" if value else "highest")

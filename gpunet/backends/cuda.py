@@ -1,8 +1,7 @@
-"""Flags of ``torch.backends.cuda``: products of float32 are computed in float32, whatever they allow."""
+"""Flags of ``torch.backends.cuda``: whether products of float32 may be TF32 (see ``set_float32_matmul_precision``); sums of halves
+are float32, whatever the others allow."""
 
-from gpunet.backend.flags import Flags
+from gpunet.backend.flags import MatmulFlags
 from gpunet.backend.gpus import is_available as is_built
 
-matmul = Flags(
-    "cuda.matmul", allow_tf32=False, allow_fp16_reduced_precision_reduction=True, allow_bf16_reduced_precision_reduction=True
-)
+matmul = MatmulFlags("cuda.matmul", allow_fp16_reduced_precision_reduction=True, allow_bf16_reduced_precision_reduction=True)

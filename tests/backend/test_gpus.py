@@ -40,11 +40,16 @@ def test_flags() -> None:
     import gpunet.backends.cudnn as cudnn
 
     cudnn.deterministic, cudnn.benchmark = True, False
+    assert not gpunet.backends.cuda.matmul.allow_tf32
     gpunet.backends.cuda.matmul.allow_tf32 = True
+    assert gpunet.backends.cuda.matmul.allow_tf32 and gpunet.get_float32_matmul_precision() == "medium"
+    gpunet.backends.cuda.matmul.allow_tf32 = False
+    assert gpunet.get_float32_matmul_precision() == "highest"
+    gpunet.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     with pytest.raises(ArgumentError, match=r"backends.cuda.matmul has no flag 'allow_tf23'; expected one of allow_bf16"):
         gpunet.backends.cuda.matmul.allow_tf23 = True
     gpunet.set_float32_matmul_precision("high")
-    assert gpunet.get_float32_matmul_precision() == "high"
+    assert gpunet.get_float32_matmul_precision() == "high" and gpunet.backends.cuda.matmul.allow_tf32
     gpunet.set_float32_matmul_precision("highest")
     with pytest.raises(ArgumentError, match=r"set_float32_matmul_precision\('low'\)"):
         gpunet.set_float32_matmul_precision("low")
