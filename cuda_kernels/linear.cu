@@ -62,7 +62,8 @@ __global__ void __launch_bounds__(
   T* const out = dw;
   const Scaled<T> mean{{i}, out, scale};
   const bool is_whole = product<T, OfWeight>(
-      Strided<T, false, WHOLE, PACK>(dy, o, 1, o), Strided<T, false, WHOLE, PACK>(x, i, 1, i), n, {partials, tickets, slices}, mean, of_dy);
+      Strided<T, false, WHOLE, PACK>(dy, o, 1, o), Strided<T, false, WHOLE, PACK>(x, i, 1, i), n,
+      {partials, tickets, slices}, mean, of_dy);
   if (!is_whole || !of_dy.is_needed || !db) return;
   of_dy.finish([&](int column, Accumulator<T> sum) {
     const int row = blockIdx.x / across * ROWS + column;

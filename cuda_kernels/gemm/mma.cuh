@@ -1,19 +1,20 @@
 // Mainloop of products on tensor cores (mma.sync): halves as they are, float32 rounded to TF32, both accumulated in float32.
 //
-// A block computes one tile of c = a b in steps of 64 bytes of depth: 32 halves or 16 float32.  A ring of STAGES steps in shared memory is filled by asynchronous copies, STAGES - 1 steps ahead, so there is one
-// barrier per step.  Sources whose packs are not WHOLE, and sm_75, copy through registers.
+// A block computes one tile of c = a b in steps of 64 bytes of depth: 32 halves or 16 float32.  A ring of STAGES steps in
+// shared memory is filled by asynchronous copies, STAGES - 1 steps ahead, so there is one barrier per step.  Operands that are
+// not WHOLE are copied through registers, and all are on sm_75.
 //
 //   tile        warps   for
 //   128 x 128   4       products that fill a GPU with such tiles
 //   64 x 64     2       smaller ones
 //
-// A warp computes 64 x 64 elements.  In the smaller tile both warps compute all of it, each half of the depth of every step: so the
-// fragments are read once.  At the end each gets half of the rows, and adds the sums of the other warp to its own.
+// A warp computes 64 x 64 elements.  In the smaller tile both warps compute all of it, each in one half of the depth of every
+// step, so that no fragment is read twice.  At the end each gets half of the rows, and adds the sums of the other warp.
 //
-// TERMS: 1, or 3 for float32 as the sum of two TF32 numbers, big and small; big big, big small and small big are added, which
-// leaves out small small, 2^-22 of the product.
+// TERMS: 1, or 3 for float32 as the sum of two numbers of TF32, big and small: small big, big small and big big are added, and
+// small small, at most 2^-22 of the product, is left out.
 //
-// float16 needs sm_75, all others sm_80: the host launches other kernels before (gpunet/ops/gemm.py).
+// float16 needs sm_75, all others sm_80; for older GPUs the host chooses plain arithmetic (gpunet/ops/gemm.py).
 
 #include "common/primitives.cuh"
 #include "source.cuh"
@@ -34,9 +35,9 @@ __device__ __forceinline__ void mma(float (&d)[4], const unsigned int (&a)[4], c
   if constexpr (IS_SM_80) mma_m16n8k8_tf32(d, a, b);
 }
 
-// One step of an operand of LINES lines in shared memory, OF_WARP of which a warp reads, in chunks of 16 bytes.  ALONG_DEPTH: a row is a line, 64 bytes of depth; else a row
-// is a depth, and lies across the lines.  Chunks are permuted in each row, so that the eight rows of an ldmatrix, the lanes of a
-// load, and neighbouring threads of a copy use all banks.
+// One step of an operand of LINES lines in shared memory, OF_WARP of which a warp reads, in chunks of 16 bytes.  ALONG_DEPTH: a
+// row is a line, 64 bytes of depth; else a row is a depth, across the lines.  Chunks are permuted in each row, so that the
+// eight rows of an ldmatrix, the lanes of a load, and neighbouring threads of a copy use all banks.
 template <class Tile, class T, int LINES, int OF_WARP, bool OF_A, bool ALONG_DEPTH>
 struct Chunks {
   static constexpr bool IS_HALF = sizeof(T) == 2;
@@ -54,7 +55,7 @@ struct Chunks {
     return (row * ACROSS + (chunk ^ by)) * 16;
   }
 
-  // The row and the chunk of a thread's copy.  Those of its other copies are multiples of ROWS below, at the same permutation.
+  // The row and the chunk of a thread's first copy.  The next ones are ROWS rows apart, where chunks are permuted alike.
   static __device__ __forceinline__ int row_of(int thread) { return thread / ACROSS; }
   static __device__ __forceinline__ int chunk_of(int thread) { return thread % ACROSS; }
 
@@ -124,12 +125,12 @@ struct Chunks {
     return ALONG_DEPTH ? place(line + 8 * n + in_matrix, q) : place(8 * q + in_matrix, line / PACK + n);
   }
 
-  // The same for the second half of a step.
+  // The same in a half of the step.
   static __device__ __forceinline__ int first_of_half(int first, int half) {
     return ALONG_DEPTH ? first ^ half * 32 : first + half * Tile::DEPTH / 2 * ACROSS * 16;
   }
 
-  // Loads the fragments of half a step.  All m are at constant distances from the first read, or differ from it in constant bits.
+  // Loads the fragments of half a step.  All m are at constant distances from the first read, or differ in constant bits.
   static __device__ __forceinline__ void load(Fragments& r, const unsigned char* step, int first) {
     if constexpr (IS_PLAIN) {
 #pragma unroll
@@ -162,15 +163,15 @@ struct MmaTile {
   static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, STAGES = 3, STEP_BYTES = 64;
   static constexpr int DEPTH = STEP_BYTES / sizeof(T);  // of a step
   static constexpr int PACK = 16 / sizeof(T);           // elements that are copied at once
-  static constexpr int OF_WARP = 64;         // rows and columns
-  static constexpr int DEEP = ROWS == 128 ? 1 : 2;  // warps that share the depth of a step
+  static constexpr int OF_WARP = 64;                    // rows and columns
+  static constexpr int DEEP = ROWS == 128 ? 1 : 2;      // warps that share the depth of a step
   static constexpr int WARPS_ACROSS = COLUMNS / OF_WARP, THREADS = ROWS / OF_WARP * WARPS_ACROSS * DEEP * 32;
   static constexpr int BLOCKS = DEEP == 1 ? 2 : 4;  // per multiprocessor: 255 registers per thread
   static constexpr int BYTES = (ROWS + COLUMNS) * STEP_BYTES, SHARED_BYTES = STAGES * BYTES;
 
   static constexpr int DOWN = OF_WARP / 16, ACROSS = OF_WARP / 8;  // of a warp, in sums of 16 x 8
   using SumsOfWarp = float[DOWN][ACROSS][4];
-  using Sums = float[DOWN / DEEP][ACROSS][4];  // at the end
+  using Sums = float[DOWN / DEEP][ACROSS][4];                      // at the end
   static constexpr int PACKS = DOWN / DEEP * ACROSS;
 
   static __device__ __forceinline__ unsigned char* memory() {
@@ -182,7 +183,7 @@ struct MmaTile {
     return *reinterpret_cast<Pack<float, 4>*>(sums[p / ACROSS][p % ACROSS]);
   }
 
-  // Of the sums of the warp.
+  // The first row and column of a warp's sums.
   static __device__ __forceinline__ int first_row() { return threadIdx.x / 32 / WARPS_ACROSS * (OF_WARP / DEEP); }
   static __device__ __forceinline__ int first_column() { return threadIdx.x / 32 % WARPS_ACROSS * OF_WARP; }
 
@@ -296,24 +297,24 @@ struct MmaTile {
   static __device__ __forceinline__ void multiply(
       Sums& sums, unsigned char* shared, const SourceOfA& a, const SourceOfB& b, int row0, int column0, int depth,
       int depth_end, Visit& visit) {
-    using A_ = OfA<SourceOfA>;
-    using B_ = OfB<SourceOfB>;
+    using ChunksOfA = OfA<SourceOfA>;
+    using ChunksOfB = OfB<SourceOfB>;
     const int thread = kept(threadIdx.x);
-    typename SourceOfA::Place a_places[A_::COPIES];
-    typename SourceOfB::Place b_places[B_::COPIES];
-    A_::prepare(a, a_places, thread, row0, depth);
-    B_::prepare(b, b_places, thread, column0, depth);
+    typename SourceOfA::Place a_places[ChunksOfA::COPIES];
+    typename SourceOfB::Place b_places[ChunksOfB::COPIES];
+    ChunksOfA::prepare(a, a_places, thread, row0, depth);
+    ChunksOfB::prepare(b, b_places, thread, column0, depth);
     const int warp = threadIdx.x / 32;
     const int line = DEEP == 1 ? first_row() : 0, column = DEEP == 1 ? first_column() : 0, my_half = DEEP == 1 ? 0 : warp;
-    const int first_of_a = kept(A_::first_of_half(A_::first_read(line), my_half));
-    const int first_of_b = kept(B_::first_of_half(B_::first_read(column), my_half));
+    const int first_of_a = kept(ChunksOfA::first_of_half(ChunksOfA::first_read(line), my_half));
+    const int first_of_b = kept(ChunksOfB::first_of_half(ChunksOfB::first_read(column), my_half));
     SumsOfWarp of_warp = {};
 
     int next = depth, filled = 0;  // the depth to copy, and where: the byte of a step in the ring
     const auto copy = [&] {
       if (next < depth_end) {
-        A_::copy(shared + filled, a, a_places, thread, next, depth_end);
-        B_::copy(shared + filled + A_::BYTES, b, b_places, thread, next, depth_end);
+        ChunksOfA::copy(shared + filled, a, a_places, thread, next, depth_end);
+        ChunksOfB::copy(shared + filled + ChunksOfA::BYTES, b, b_places, thread, next, depth_end);
       }
       if constexpr (IS_SM_80) cp_async_commit();
       next += DEPTH;
@@ -330,8 +331,8 @@ struct MmaTile {
       for (int half = 0; half < 2 / DEEP; half++) {
         FragmentsOfA of_a;
         FragmentsOfB of_b;
-        A_::load(of_a, shared + read, A_::first_of_half(first_of_a, half));
-        B_::load(of_b, shared + read + A_::BYTES, B_::first_of_half(first_of_b, half));
+        ChunksOfA::load(of_a, shared + read, ChunksOfA::first_of_half(first_of_a, half));
+        ChunksOfB::load(of_b, shared + read + ChunksOfA::BYTES, ChunksOfB::first_of_half(first_of_b, half));
         add(of_warp, of_a, of_b);
       }
       visit(shared + read);

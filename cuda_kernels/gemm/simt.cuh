@@ -159,8 +159,8 @@ struct Stage {
   }
 };
 
-// Adds the products of a tile over depth `depth` to `depth_end` to sums.  Calls visit(step) for each step of a in shared memory.
-// All threads of the block must call it with the same arguments.
+// Adds the products of a tile over depth `depth` to `depth_end` to sums.  Calls visit(step) for each step of a in shared
+// memory.  All threads of the block must call it with the same arguments.
 template <class T, int ROWS_, int COLUMNS_>
 template <class SourceOfA, class SourceOfB, class Visit>
 __device__ __forceinline__ void Tile<T, ROWS_, COLUMNS_>::multiply(

@@ -8,11 +8,12 @@
 //   load<N>(place, depth, end)    the pack of N elements at a place, whose depth the caller knows; zero outside of the operand
 //   advance(place, depth)         moves a place by so much along depth
 //
-// A mainloop asks for nothing else, so that a product of matrices and a convolution differ in their sources only.  That of tensor
-// cores (mma.cuh) copies from memory to memory; it also asks for
+// A mainloop asks for nothing else, so that a product of matrices and a convolution differ in their sources only.  That of
+// tensor cores (mma.cuh) copies from memory to memory; it also asks for
 //
 //   IS_WHOLE                      whether every pack is inside or outside of the operand, and aligned
 //   address(place, depth)         of a pack, if they are; outside of depth it may be any
+//   depth_stride                  between neighbours along depth
 
 #include "common/pack.cuh"
 
@@ -20,9 +21,9 @@
 // compute addresses from threadIdx.x again in each step of a mainloop.
 __device__ __forceinline__ int kept(int x) { return __shfl_sync(0xffffffffu, x, threadIdx.x % 32); }
 
-// A matrix with any strides.  WHOLE: all packs of PACK elements lie in rows of a multiple of PACK elements that begin at multiples
-// of a pack's size, so each is inside or outside of the operand, and loaded at once; the host knows that.  Otherwise packs may be
-// ragged and are loaded in the widest accesses that the rows allow, which takes a third of a mainloop's instructions.
+// A matrix with any strides.  WHOLE: all packs of PACK elements lie in rows of a multiple of PACK elements that begin at
+// multiples of a pack's size, so each is inside or outside of the operand, and loaded at once; the host knows that.  Otherwise
+// packs may be ragged and are loaded in the widest accesses that the rows allow, a third of a mainloop's instructions.
 template <class T, bool ALONG, bool WHOLE, int PACK = VECTOR<Accumulator<T>>>
 struct Strided {
   static constexpr bool ALONG_DEPTH = ALONG, IS_WHOLE = WHOLE;

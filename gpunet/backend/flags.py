@@ -58,7 +58,7 @@ def is_deterministic_algorithms_warn_only_enabled() -> bool:
 
 
 class Flags:
-    """The attributes of a module of ``torch.backends``: those named may be set, and have no effect, unless a class overrides them."""
+    """The attributes of a module of ``torch.backends``: those named may be set, and have no effect, except properties."""
 
     _name: str
 

@@ -24,7 +24,6 @@ from gpunet.launch.memory import empty, ticket
 from gpunet.launch.tape import active
 
 
-
 class Math(NamedTuple):
     """How a GPU multiplies: the template argument MATH of cuda_kernels/gemm/product.cuh."""
 

@@ -1,7 +1,8 @@
 """Measures hot loops in machine code, and compares them with the floors that kernels declare (``Facts.floors``).
 
 A specialisation falls below its floor if its main loop has a smaller share of arithmetic, if shared memory takes more cycles for
-each cycle of arithmetic, if tensor cores load matrices too often, or if it accesses local memory without a known reason (``Facts.spills``).
+each cycle of arithmetic, if it loads matrices for tensor cores more often, or if it accesses local memory without a known reason
+(``Facts.spills``).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from gpunet.ops.gemm import L2_BYTES_PER_CYCLE, NUM_MULTIPROCESSORS
 from gpunet.tools import predicted_time
 from gpunet.tools.floors import ARCHITECTURES, Measured, floor_of, measure, representatives
 from gpunet.tools.page_command import print_or_write
-from gpunet.tools.predicted_time import STEPS, Predicted, Tiling, tiling
+from gpunet.tools.predicted_time import ARITHMETIC, STEPS, Predicted, Tiling, tiling
 
 #: The command that updates the page.
 REWRITE = "python -m gpunet.tools.performance_page --write"
@@ -47,7 +47,8 @@ loop with the most arithmetic. Of the paths through it, the one of whole tiles c
 accesses. For one iteration of a warp
 
 - *issued* is the number of instructions;
-- *arithmetic* is the number of FFMA (FFMA2 counts two), DFMA, HMMA or HGMMA among them; its *share* is arithmetic / issued;
+- *arithmetic* is the number of FFMA (FFMA2 counts two), DFMA, HMMA or HGMMA among them; its *share* is arithmetic / issued.
+  An HMMA takes its multiply-adds / the rate of the tensor cores, that of the data sheets;
 - *shared* is the number of cycles of the shared-memory pipe, of which a multiprocessor (SM) has one: one for each 4 bytes that
   a lane reads or writes, but 2 instead of 4 for a read of 16 bytes if lanes n and n^1, or n and n^2, read the same address.
   Such pairs are counted where the machine code of the address proves them. Bank conflicts are not counted
@@ -78,8 +79,10 @@ _FLOORS = """
 
 A kernel declares for its tiles how good the main loop must be (`floors` in `gpunet/ops/cases/`), and a test fails below it. The
 floor is the least share of arithmetic, and the most cycles of shared memory for each cycle of arithmetic. A cell shows
-both, then the blocks that an SM holds at once, and the instructions in the whole kernel that access local memory, if any. No
-access to local memory is allowed without a [known reason](kernels.md#known-spills).
+both, of tensor cores of halves also the least number of HMMA for each LDSM.x4, then the blocks that an SM holds at once, and the
+instructions in the whole kernel that access local memory, if any. No access to local memory is allowed without a
+[known reason](kernels.md#known-spills). `Mma` and `Mma3` are products on tensor cores: of halves, of float32 rounded to TF32, and
+of float32 by three products of TF32. bfloat16 has the main loop of float16.
 
 Compiled by NVRTC {version}.
 """
@@ -96,6 +99,15 @@ _TIMES = """
 
 Training steps: linear layers with ReLU, cross-entropy, Adam, float32. "Products" is the sum over launches that compute a product,
 "step" that over all launches. All in µs.
+"""
+
+_TENSOR_CORES = """
+### On tensor cores
+
+The same steps where products are computed on tensor cores by mma.sync, "products / step in all" in µs: float32 with
+`set_float32_matmul_precision` "highest" (no tensor cores), "high" (three products of TF32) and "medium" (TF32); and all parameters
+and inputs in bfloat16. The model is the same. By others' measurements mma.sync reaches about half of the rate that the tensor cores of
+an H200 have by wgmma; the predicted times of large products are optimistic until a GPU has measured them.
 """
 
 _BY_HAND = """
@@ -149,7 +161,12 @@ def collect() -> dict[tuple[str, str], Measured]:
 def cell_of(measured: Measured) -> str:
     """The cell of the table of floors."""
     local = f", local {measured.local_accesses}" if measured.local_accesses else ""
-    return f"{measured.loop.share:.1%}, {measured.shared:.2f}, {measured.blocks}{local}"
+    per_load = _per_load(measured.loop.per_load if measured.loop.halves else 0)
+    return f"{measured.loop.share:.1%}, {measured.shared:.2f}{per_load}, {measured.blocks}{local}"
+
+
+def _per_load(number: float) -> str:
+    return f", {number:g} per LDSM" if number else ""
 
 
 def floor_cell(kernel: Kernel, expression: str) -> str:
@@ -158,7 +175,8 @@ def floor_cell(kernel: Kernel, expression: str) -> str:
     for architecture in ARCHITECTURES:
         floor = floor_of(kernel, expression, architecture)
         if floor is not None:
-            found.setdefault(f"{floor.arithmetic:.0%}, {floor.shared:g}", []).append(architecture)
+            cell = f"{floor.arithmetic:.0%}, {floor.shared:g}{_per_load(floor.per_load)}"
+            found.setdefault(cell, []).append(architecture)
     if len(found) == 1:
         return next(iter(found))
     return "; ".join(f"{floor} ({' '.join(architectures)})" for floor, architectures in found.items())
@@ -249,22 +267,42 @@ def render(measured: Mapping[str, str]) -> str:
         + _table(floors, _floor_rows(collect()))
         + _FILLED.format(**constants)
         + _table(filled, filled_rows())
-        + render_times(predict_all(), measured)
+        + render_times(predict_all(), predict_tensor_cores(), measured)
     )
 
 
-def predict_all() -> dict[str, list[Predicted]]:
-    """Predict all steps."""
-    return {name: predicted_time.predict(make()) for name, make in STEPS.items()}
+def predict_all(how: str = ARITHMETIC[0]) -> dict[str, list[Predicted]]:
+    """Predict all steps with products that are computed in a way of ``predicted_time.ARITHMETIC``."""
+    return {name: predicted_time.predict(make(how)) for name, make in STEPS.items()}
 
 
-def render_times(predictions: Mapping[str, Sequence[Predicted]], measured: Mapping[str, str]) -> str:
+def predict_tensor_cores() -> dict[str, dict[str, list[Predicted]]]:
+    """Predict all steps in each way that uses tensor cores."""
+    return {how: predict_all(how) for how in ARITHMETIC[1:]}
+
+
+def tensor_core_rows(
+    predictions: Mapping[str, Sequence[Predicted]], on_tensor_cores: Mapping[str, Mapping[str, Sequence[Predicted]]]
+) -> Iterator[list[str]]:
+    """The rows of predicted times beside those on tensor cores."""
+    for name, launches in predictions.items():
+        ways = [launches, *(of_steps[name] for of_steps in on_tensor_cores.values())]
+        yield [name, *(" / ".join(map(_in_us, _times(found))) for found in ways)]
+
+
+def render_times(
+    predictions: Mapping[str, Sequence[Predicted]],
+    on_tensor_cores: Mapping[str, Mapping[str, Sequence[Predicted]]],
+    measured: Mapping[str, str],
+) -> str:
     """The last part of the page: predicted times and the earlier estimate."""
     times = ("step", "launches", "products", "step in all", "measured")
     by_hand = ("step", "products by hand", "predicted now", "step by hand", "predicted now")
     return (
         _TIMES
         + _table(times, time_rows(predictions, measured))
+        + _TENSOR_CORES
+        + _table(("step", *ARITHMETIC), tensor_core_rows(predictions, on_tensor_cores))
         + _BY_HAND.format(efficiency=predicted_time.ISSUE_EFFICIENCY)
         + _table(by_hand, _by_hand_rows(predictions))
     )

@@ -10,8 +10,8 @@ import pytest
 from gpunet.backend import cuda_sources
 from gpunet.launch.facts import Floor
 from gpunet.launch.kernel import KERNELS, Kernel
-from gpunet.ops.gemm import TILES
-from gpunet.ops.linear import linear_forward
+from gpunet.ops.gemm import SIMT, TILES, Cut
+from gpunet.ops.linear import linear_backward_weight, linear_forward
 from gpunet.tools import floors
 from gpunet.tools.floors import ARCHITECTURES, complaints, floor_of, representatives
 from gpunet.tools.kernel_cases import cases, specialisations
@@ -23,13 +23,13 @@ WITH_FLOORS = [kernel for kernel in KERNELS.values() if kernel.floors]
 
 
 def test_every_tile_of_a_product_has_a_floor_and_every_floor_a_tile() -> None:
-    """A product is a kernel with a floor; all its representatives in float32 have one."""
+    """A product is a kernel with a floor; all its representatives in float32 and on tensor cores have one."""
     for kernel in WITH_FLOORS:
-        in_float32 = [e for e in specialisations(kernel, "representative") if "<float," in e]
+        hot = [e for e in specialisations(kernel, "representative") if "<float," in e or e.endswith("Mma>")]
         for architecture in ARCHITECTURES:
-            assert list(representatives(kernel, architecture)) == in_float32
+            assert list(representatives(kernel, architecture)) == hot
         for pattern, architectures in kernel.floors:
-            assert any(fnmatchcase(e.partition("<")[2], pattern) for e in in_float32), f"{kernel}: {pattern}"
+            assert any(fnmatchcase(e.partition("<")[2], pattern) for e in hot), f"{kernel}: {pattern}"
             assert architectures == "*" or {*architectures.split()} < {*ARCHITECTURES}
     assert {"sm_75", *ARCHITECTURES} == {*MULTIPROCESSORS}
 
@@ -104,7 +104,46 @@ def test_blocks_per_multiprocessor(architecture: str, threads: int, registers: i
 @needs_nvdisasm
 def test_shares_that_the_choice_of_tiles_assumes_are_those_of_the_machine_code() -> None:
     """``gpunet.ops.gemm`` chooses tiles without a compiler."""
-    shown = [case for case in cases(linear_forward, "representative", floating=("float32",)) if "Relu" in case.expression()]
-    measured = floors.measure(linear_forward, {case.expression(): case.geometry() for case in shown}, "sm_90a")
-    found = {(case.options["cut"].rows, case.options["cut"].columns): m.loop.share for case, m in zip(shown, measured)}
+    found = {cut[:2]: m.loop.share for cut, m in measured_loops() if cut.math == SIMT}
     assert found == pytest.approx(TILES, abs=0.02)
+
+
+def measured_loops() -> list[tuple[Cut, floors.Measured]]:
+    """The cuts and main loops of the representatives of ``linear_forward`` with ReLU."""
+    shown = [
+        case for case in cases(linear_forward, "representative", floating=("float32", "float16")) if "Relu" in case.expression()
+    ]
+    measured = floors.measure(linear_forward, {case.expression(): case.geometry() for case in shown}, "sm_90a")
+    return [(case.options["cut"], m) for case, m in zip(shown, measured)]
+
+
+@needs_nvrtc
+@needs_nvdisasm
+def test_main_loops_of_tensor_cores_that_the_choice_assumes_are_those_of_the_machine_code() -> None:
+    for cut, measured in measured_loops():
+        if cut.math != SIMT:
+            cycles = max(measured.loop.issued, 4 * measured.arithmetic_cycles)
+            shared = measured.loop.shared_cycles * cut.loop.warps
+            assert (cycles, shared) == pytest.approx(cut.loop[1:], rel=0.1), measured.expression
+
+
+@needs_nvrtc
+@needs_nvdisasm
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_bfloat16_has_the_main_loop_of_float16(architecture: str) -> None:
+    [case] = [
+        case for case in cases(linear_backward_weight, "representative", floating=("float16",)) if "128, 128, true, Mma" in case.expression()
+    ]
+    names = [case.expression(), case.expression().replace("float16", "bfloat16")]
+    first, second = floors.measure(linear_backward_weight, dict.fromkeys(names, case.geometry()), architecture)
+    assert first.loop.halves == second.loop.halves == 64 * 64 and first.loop.per_load == second.loop.per_load == 4
+    assert second.loop.share >= 0.35 and not second.local_accesses
+
+
+@needs_nvrtc
+@needs_nvdisasm
+def test_float16_is_multiplied_on_tensor_cores_before_sm_80() -> None:
+    expression = "linear_forward<float16, 64, 64, true, Relu, Mma>"
+    code = floors.compile_and_measure(linear_forward.file, [expression], "sm_75")
+    names = [i.name for i in floors.disassemble(code.cubin)[code.lowered[expression]]]
+    assert "HMMA" in names and "LDSM" in names and "LDGSTS" not in names and "LDL" not in names

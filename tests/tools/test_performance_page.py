@@ -36,6 +36,9 @@ def test_page_has_the_geometry_of_every_product() -> None:
 def test_page_has_every_step_and_a_column_for_measurements() -> None:
     assert [row[0] for row in TABLES["Predicted times"]] == [*STEPS]
     assert {len(row) for row in TABLES["Predicted times"]} == {5}
+    assert [row[0] for row in TABLES["On tensor cores"]] == [*STEPS]
+    highest = {row[0]: f"{row[2]} / {row[3]}" for row in TABLES["Predicted times"]}
+    assert {row[0]: row[1] for row in TABLES["On tensor cores"]} == highest
 
 
 def measurements() -> list[Any]:
@@ -66,7 +69,8 @@ def test_main_loops_reach_their_floors_as_documented(kernel: Kernel, architectur
 def test_page_has_the_predicted_times() -> None:
     if not is_of_this_compiler():
         pytest.skip(f"the page is of NVRTC {VERSION}")
-    text = performance_page.render_times(performance_page.predict_all(), performance_page.measured_on(PAGE))
+    on_tensor_cores = performance_page.predict_tensor_cores()
+    text = performance_page.render_times(performance_page.predict_all(), on_tensor_cores, performance_page.measured_on(PAGE))
     assert PAGE.endswith(text), REWRITE
 
 
@@ -84,6 +88,6 @@ def test_page_is_written_with_its_measured_times(tmp_path: Any, monkeypatch: Any
     page = (tmp_path / "performance.md").read_text(encoding="utf-8")
     [[_, launches, products, _, measured]] = parse(page)[1]["Predicted times"]
     assert (launches, measured) == ("7", "") and float(products) > 0
-    (tmp_path / "performance.md").write_text(page.replace(" |  |\n\n### An", " | 61.5 |\n\n### An"), encoding="utf-8")
+    (tmp_path / "performance.md").write_text(page.replace(" |  |\n\n### On", " | 61.5 |\n\n### On"), encoding="utf-8")
     assert performance_page.main([]) == 0
     assert parse(capsys.readouterr().out)[1]["Predicted times"][0][-1] == "61.5"
