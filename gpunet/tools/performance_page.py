@@ -104,10 +104,10 @@ Training steps: linear layers with ReLU, cross-entropy, Adam, float32. "Products
 _TENSOR_CORES = """
 ### On tensor cores
 
-The same steps where products are computed on tensor cores by mma.sync, "products / step in all" in µs: float32 with
-`set_float32_matmul_precision` "highest" (no tensor cores), "high" (three products of TF32) and "medium" (TF32); and all parameters
-and inputs in bfloat16. The model is the same. By others' measurements mma.sync reaches about half of the rate that the tensor cores of
-an H200 have by wgmma; the predicted times of large products are optimistic until a GPU has measured them.
+The same steps with products on tensor cores by mma.sync; "products / step in all" in µs. In float32 with
+`set_float32_matmul_precision` "highest" (no tensor cores), "high" (three products of TF32) and "medium" (TF32), and with all
+parameters and inputs in bfloat16. The model is the same. Others measured about half of cuBLAS's rate of wgmma with mma.sync on an
+H200: the times of large products are optimistic until a GPU has measured them.
 """
 
 _BY_HAND = """
