@@ -82,10 +82,10 @@ class Source:
         head: list[str] = []
         at = first
         while at < last:
-            if self.tokens[at] == "template":
+            if self.tokens[at] == "template" and self.tokens[at + 1] == "<":
                 at, depth = at + 2, 1
                 while depth:
-                    depth += {"<": 1, ">": -1}.get(self.tokens[at], 0)
+                    depth += {"<": 1, ">": -1, ">>": -2}.get(self.tokens[at], 0)
                     at += 1
             elif self.tokens[at] in _OPEN:
                 head.append("()")
@@ -97,7 +97,8 @@ class Source:
 
     def _name(self, head: list[str], last: int, is_struct: bool) -> str:
         if is_struct:
-            head = head[: head.index(":")] if ":" in head else head  # without base classes
+            for end in (":", "<"):  # without base classes, and without the arguments of a specialisation
+                head = head[: head.index(end)] if end in head else head
             return head[-1] if head[-1] not in ("enum", "struct") else self.tokens[last + 1]
         if "operator" in head:
             return "operator()"
