@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.backend import devices, flags
+from gpunet.backend import devices, flags, gpus
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import accumulator, float16, float32
 from gpunet.launch.kernel import Geometry, ceil_div
@@ -126,12 +126,10 @@ def math_of(like: Array) -> Math:
 def _has_tensor_cores(like: Array, is_float16: bool) -> bool:
     """Whether the GPU of an array has tensor cores for its dtype; the emulated one has."""
     device = devices.of(like)
-    return device.type != "cuda" or _capability(device.index) >= (75 if is_float16 else 80)
+    return device.type != "cuda" or _capability(device) >= ((7, 5) if is_float16 else (8, 0))
 
 
-@functools.cache
-def _capability(index: int) -> int:
-    return int(devices.cupy().cuda.Device(index).compute_capability)
+_capability = functools.cache(gpus.get_device_capability)
 
 
 def predicted_cycles(cut: Cut, depth: int) -> float:

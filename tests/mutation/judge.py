@@ -84,12 +84,18 @@ def _declarations(file: str) -> list[tuple[str, Declaration, set[str]]]:
 def _reached(file: str, expression: str) -> list[tuple[str, Declaration]]:
     """The declarations that a specialisation can use: those in its name, and transitively those that they name."""
     names, before = set(re.findall(r"\w+", expression)), 0
+    declared = {declaration.name for _, declaration, _ in _declarations(file)}
+
+    def can_be_used(declaration: Declaration) -> bool:
+        """Not so if it is specialised for an argument that is not used."""
+        return declaration.arguments & declared <= names
+
     while len(names) > before:
         before = len(names)
         for _, declaration, identifiers in _declarations(file):
-            if names & {declaration.name, *(identifiers if declaration.is_enum else ())}:
+            if names & {declaration.name, *(identifiers if declaration.is_enum else ())} and can_be_used(declaration):
                 names |= identifiers
-    return [(name, declaration) for name, declaration, _ in _declarations(file) if declaration.name in names]
+    return [(name, d) for name, d, _ in _declarations(file) if d.name in names and can_be_used(d)]
 
 
 def _arrays(case: Case) -> list[Any]:

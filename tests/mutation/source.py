@@ -29,6 +29,7 @@ class Declaration(NamedTuple):
     returns_bool: bool
     is_enum: bool
     is_struct: bool
+    arguments: frozenset[str] = frozenset()  # names among the template arguments of a specialised struct
 
 
 class Source:
@@ -67,8 +68,9 @@ class Source:
             name = self._name(head, last, is_struct)
             start, end_of_text = self.span(first, stop + 1)
             is_function = "()" in head and "=" not in head and not is_struct
+            arguments = frozenset(head[head.index("<") + 1 :]) if is_struct and "<" in head else frozenset()
             found = Declaration(
-                within + name, start, end_of_text, is_function and "bool" in head, "enum" in head, "struct" in head
+                within + name, start, end_of_text, is_function and "bool" in head, "enum" in head, "struct" in head, arguments
             )
             into.append(found)
             if into is not self.declarations:
