@@ -105,9 +105,9 @@ struct Chunks {
     return load_pack<4>(reinterpret_cast<const T*>(step + place(depth, line / PACK)) + line % PACK, 4, 4);
   }
 
-  // The line of a warp that is row (a) or column (b) `group` of its 8-line matrix `number` of fragments.
+  // The line of a warp that is row `group` of 8-line matrix `number` of the fragments of a.
   static __device__ __forceinline__ int line_of(int number, int group) {
-    return IS_PLAIN && OF_A ? number / 2 * 16 + group * 2 + number % 2 : number * 8 + group;
+    return IS_PLAIN ? number / 2 * 16 + group * 2 + number % 2 : number * 8 + group;
   }
 
   // Fragments of half a step: r[m] is that of lines 16 m to 16 m + 15 of a warp, which are two matrices n of 8 lines, in two

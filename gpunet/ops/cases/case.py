@@ -34,7 +34,7 @@ class Case(NamedTuple):
     arrays: list[Any]  # NumPy arrays, Views, None, or lists of arrays and Views
     options: dict[str, Any]
     grid: int | tuple[int, ...] | None = None  # replaces the grid of the kernel's geometry
-    twin: Callable[..., None] | None = None  # the expected result where the kernel's own twin raises
+    twin: Callable[..., None] | None = None  # the expected result where the kernel's own twin raises, or rounds otherwise
     tags: frozenset[str] = frozenset()  # see gpunet.launch.facts.TAGS
 
     def __str__(self) -> str:
@@ -101,9 +101,12 @@ class Samples:
         return (SIMT, HALVES) if is_half(self.dtype) else (SIMT, TF32, TF32_3) if self.dtype == float32 else (SIMT,)
 
     def operand(self, cut: Cut, *shape: int) -> numpy.ndarray:
-        """An operand of a product: numbers of TF32 where it would round, so that results are as exact as those of the twin."""
+        """An operand of a product; if that is computed in TF32, numbers beside those of TF32, see :func:`tf32_twin`."""
         values = self.normal(*shape)
-        return values.astype(numpy.float16).astype(self.dtype) if cut.math == TF32 else values
+        if cut.math != TF32:
+            return values
+        aside = self.random.choice([1 - 2.0**-13, 1 + 2.0**-13], shape)
+        return (values.astype(numpy.float16) * aside).astype(self.dtype)
 
     def positive(self, *shape: int) -> numpy.ndarray:
         return self.random.uniform(0.1, 2.0, shape).astype(self.dtype)
@@ -161,6 +164,24 @@ def unaligned(label: str, arrays: list[Any], options: dict[str, Any], *which: in
 
 
 # ---- shapes ----------------------------------------------------------------------------------------------------------
+
+def rounded_operands(*operands: numpy.ndarray) -> list[numpy.ndarray]:
+    """Round operands of :meth:`Samples.operand` to TF32.  Beside them lies one number of 11 bits, which is one of float16."""
+    return [x.astype(numpy.float16).astype(x.dtype) for x in operands]
+
+
+def tf32_twin(kernel: Kernel, cut: Cut, *operands: str) -> Callable[..., None] | None:
+    """Return the twin with these operands rounded to TF32; None if the product is not computed in TF32."""
+    if cut.math != TF32:
+        return None
+    places = [kernel.parameters.index(name) for name in operands]
+
+    def twin(*arrays: Any, **options: Any) -> None:
+        rounded = dict(zip(places, rounded_operands(*(arrays[place] for place in places))))
+        kernel.twin(*(rounded.get(place, array) for place, array in enumerate(arrays)), **options)
+
+    return twin
+
 
 #: (rows, columns, depth) of a product: ragged and empty ones, and one whose rows are pairs, but not packs of four.
 SIZES = (

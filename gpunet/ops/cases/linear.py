@@ -8,8 +8,17 @@ from typing import Any
 
 from gpunet.launch.facts import Cost, Floor, Product, num_bytes
 from gpunet.ops.activation_table import ACTIVATIONS
-from gpunet.ops.cases.case import MMA_FLOORS, WHOLE_SIZES, Samples, cut, products, unaligned
-from gpunet.ops.gemm import LOOPS, SIMT, Cut
+from gpunet.ops.cases.case import (
+    MMA_FLOORS,
+    WHOLE_SIZES,
+    Samples,
+    cut,
+    products,
+    rounded_operands,
+    tf32_twin,
+    unaligned,
+)
+from gpunet.ops.gemm import LOOPS, SIMT, TF32, Cut
 from gpunet.ops.linear import (
     linear_backward_input,
     linear_backward_weight,
@@ -70,7 +79,8 @@ def _(s: Samples) -> Iterator[Any]:
         z, b = s.blank(n, o) if with_z else None, s.normal(o) if with_b else None
         label = f"{name} ({n}, {i}) -> ({n}, {o}){', z' * with_z}{', b' * with_b}, {_name(chosen)}"
         options = {"activation": name, "alpha": ACTIVATIONS[name].alpha, "cut": chosen}
-        yield label, [s.blank(n, o), z, *s.split(chosen), s.operand(chosen, n, i), s.operand(chosen, o, i), b], options
+        arrays = [s.blank(n, o), z, *s.split(chosen), s.operand(chosen, n, i), s.operand(chosen, o, i), b]
+        yield label, arrays, options, None, tf32_twin(linear_forward, chosen, "x", "w")
     n, o, i = WHOLE_SIZES[0]
     arrays = [s.blank(n, o), s.blank(n, o), None, None, s.normal(n, i), s.normal(o, i), s.normal(o)]
     yield from unaligned(f"({n}, {i}) -> ({n}, {o})", arrays, {"activation": "identity", "alpha": 0.0})
@@ -118,7 +128,8 @@ def _(s: Samples) -> Iterator[Any]:
         saved = s.saved(name, n, i) if name != "identity" else None
         options = {"activation": name, "alpha": ACTIVATIONS[name].alpha, "cut": chosen}
         arrays = [s.blank(n, i), *s.split(chosen), s.operand(chosen, n, o), s.operand(chosen, o, i), saved]
-        yield f"{name} ({n}, {o}) -> ({n}, {i}), {_name(chosen)}", arrays, options
+        label = f"{name} ({n}, {o}) -> ({n}, {i}), {_name(chosen)}"
+        yield label, arrays, options, None, tf32_twin(linear_backward_input, chosen, "dy", "w")
     n, i, o = WHOLE_SIZES[0]
     arrays = [s.blank(n, i), None, None, s.normal(n, o), s.normal(o, i), s.saved("tanh", n, i)]
     yield from unaligned(f"({n}, {o}) -> ({n}, {i})", arrays, {"activation": "tanh", "alpha": 0.0})
@@ -156,6 +167,14 @@ def _(torch, dx, partials, tickets, dy, w, saved, *, activation, alpha):
     return lambda: torch.ops.aten.threshold_backward(torch.mm(dy, w, out=dx), saved, 0)
 
 
+def _weight_in_tf32(dw, db, partials, tickets, dy, x, scale, *, cut=None):
+    """The twin where dw is a product of TF32; db is not rounded to it."""
+    if dw is not None:
+        linear_backward_weight.twin(dw, None, None, None, *rounded_operands(dy, x), scale)
+    if db is not None:
+        linear_backward_weight.twin(None, db, None, None, dy, None, scale)
+
+
 linear_backward_weight.describe(is_hot=True, updates="tickets", workspace="partials", floors=_FLOORS)
 
 
@@ -171,7 +190,7 @@ def _(s: Samples) -> Iterator[Any]:
         label = f"({n}, {o}), ({n}, {i}){', scale' * scaled}{', no ' * bool(leave_out)}{leave_out}, {_name(chosen)}"
         scale = s.accumulators.positive(1) if scaled else None
         arrays = [dw, db, *s.split(chosen, extra=1), s.operand(chosen, n, o), s.operand(chosen, n, i), scale]
-        yield label, arrays, {"cut": chosen}
+        yield label, arrays, {"cut": chosen}, None, _weight_in_tf32 if chosen.math == TF32 else None
     o, i, n = WHOLE_SIZES[0]
     arrays = [s.blank(o, i), s.blank(o), None, None, s.normal(n, o), s.normal(n, i), s.accumulators.positive(1)]
     yield from unaligned(f"({n}, {o}), ({n}, {i})", arrays, {})

@@ -9,7 +9,7 @@ from typing import Any
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.launch.facts import Cost, Floor, Product, num_bytes
-from gpunet.ops.cases.case import MMA_FLOORS, WHOLE_SIZES, Samples, View, cut, products, unaligned
+from gpunet.ops.cases.case import MMA_FLOORS, WHOLE_SIZES, Samples, View, cut, products, tf32_twin, unaligned
 from gpunet.ops.gemm import LOOPS, SIMT
 from gpunet.ops.matmul import matmul_forward
 
@@ -54,7 +54,8 @@ def _(s: Samples) -> Iterator[Any]:
         b = View(s.operand(chosen, j, n, k), _transposed) if flip_b else s.operand(chosen, j, k, n)
         by = f" by {math.name}" if math != SIMT else ""
         label = f"({j}, {m}, {k}){' transposed' * flip_a}, ({j}, {k}, {n}){' transposed' * flip_b}, tiles of {tile}{by}"
-        yield label, [s.blank(j, m, n), *s.split(chosen), a, b], {"cut": chosen}
+        arrays = [s.blank(j, m, n), *s.split(chosen), a, b]
+        yield label, arrays, {"cut": chosen}, None, tf32_twin(matmul_forward, chosen, "a", "b")
     broadcast = View(s.normal(1, 7, 63), lambda x: devices.module(x).broadcast_to(x, (3, 7, 63)))
     reversed_strided = View(s.normal(3, 63, 2 * 65), lambda x: x[:, ::-1, ::2])
     yield "a broadcast, b reversed with every second column", [s.blank(3, 7, 65), None, None, broadcast, reversed_strided], {}
