@@ -16,6 +16,11 @@
 template <class Tile, class T, int LINES, bool ALONG_DEPTH>
 struct Stage;
 
+template <class Tile>
+struct Shared {
+  typename Tile::A a[2][Tile::DEPTH][Tile::ROWS], b[2][Tile::DEPTH][Tile::COLUMNS];
+};
+
 template <class T, int ROWS_, int COLUMNS_>
 struct Tile {
   using A = Accumulator<T>;
@@ -43,13 +48,10 @@ struct Tile {
 
   using Sums = A[8][8];
   static constexpr int PACKS = 16;  // of a thread
-  struct Shared {
-    A a[2][DEPTH][ROWS], b[2][DEPTH][COLUMNS];
-  };
-  static constexpr int SHARED_BYTES = sizeof(Shared);
+  static constexpr int SHARED_BYTES = 2 * DEPTH * (ROWS + COLUMNS) * sizeof(A);
 
-  static __device__ __forceinline__ Shared* memory() {
-    __shared__ __align__(16) Shared shared;
+  static __device__ __forceinline__ Shared<Tile>* memory() {
+    __shared__ __align__(16) Shared<Tile> shared;
     return &shared;
   }
 
@@ -82,7 +84,7 @@ struct Tile {
 
   template <class SourceOfA, class SourceOfB, class Visit>
   static __device__ __forceinline__ void multiply(
-      Sums& sums, Shared* shared, const SourceOfA& a, const SourceOfB& b, int row0, int column0, int depth, int depth_end,
+      Sums& sums, Shared<Tile>* shared, const SourceOfA& a, const SourceOfB& b, int row0, int column0, int depth, int depth_end,
       Visit& visit);
 };
 
@@ -161,14 +163,13 @@ struct Stage {
 
 // Adds the products of a tile over depth `depth` to `depth_end` to sums.  Calls visit(step) for each step of a in shared
 // memory.  All threads of the block must call it with the same arguments.
-template <class T, int ROWS_, int COLUMNS_>
-template <class SourceOfA, class SourceOfB, class Visit>
-__device__ __forceinline__ void Tile<T, ROWS_, COLUMNS_>::multiply(
-    Sums& sums, Shared* memory, const SourceOfA& a, const SourceOfB& b, int row0, int column0, int depth, int depth_end,
-    Visit& visit) {
-  using StageOfA = OfA<SourceOfA>;
-  using StageOfB = OfB<SourceOfB>;
-  Shared& shared = *memory;
+template <class T, class Tile, class SourceOfA, class SourceOfB, class Visit>
+__device__ __forceinline__ void multiply(
+    typename Tile::A (&sums)[8][8], Shared<Tile>& shared, const SourceOfA& a, const SourceOfB& b, int row0, int column0,
+    int depth, int depth_end, Visit& visit) {
+  using StageOfA = Stage<Tile, T, Tile::ROWS, SourceOfA::ALONG_DEPTH>;
+  using StageOfB = Stage<Tile, T, Tile::COLUMNS, SourceOfB::ALONG_DEPTH>;
+  constexpr int DEPTH = Tile::DEPTH;
   const int thread = kept(threadIdx.x);
   typename SourceOfA::Place a_places[StageOfA::PACKS];
   typename SourceOfB::Place b_places[StageOfB::PACKS];
@@ -176,7 +177,7 @@ __device__ __forceinline__ void Tile<T, ROWS_, COLUMNS_>::multiply(
   StageOfB::prepare(b, b_places, thread, column0, depth);
   StageOfA a_stage;
   StageOfB b_stage;
-  const int my_row = kept(first_row()), my_column = kept(first_column());
+  const int my_row = kept(Tile::first_row()), my_column = kept(Tile::first_column());
 
   if (depth < depth_end) {
     a_stage.fetch(a, a_places, thread, depth, depth_end);
@@ -194,7 +195,7 @@ __device__ __forceinline__ void Tile<T, ROWS_, COLUMNS_>::multiply(
     }
 #pragma unroll
     for (int k = 0; k < DEPTH; k++) {
-      Pack<A, 4> of_a[2], of_b[2];
+      Pack<typename Tile::A, 4> of_a[2], of_b[2];
 #pragma unroll
       for (int group = 0; group < 2; group++) {
         of_a[group] = load_pack<4>(&shared.a[half][k][StageOfA::place_of_group(k, my_row, group)], 4, 4);
@@ -212,4 +213,12 @@ __device__ __forceinline__ void Tile<T, ROWS_, COLUMNS_>::multiply(
     }
     __syncthreads();
   }
+}
+
+template <class T, int ROWS_, int COLUMNS_>
+template <class SourceOfA, class SourceOfB, class Visit>
+__device__ __forceinline__ void Tile<T, ROWS_, COLUMNS_>::multiply(
+    Sums& sums, Shared<Tile>* shared, const SourceOfA& a, const SourceOfB& b, int row0, int column0, int depth, int depth_end,
+    Visit& visit) {
+  ::multiply<T, Tile>(sums, *shared, a, b, row0, column0, depth, depth_end, visit);
 }
