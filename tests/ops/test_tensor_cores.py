@@ -11,7 +11,12 @@ import numpy
 import pytest
 
 import gpunet
-from gpunet import nn
+from gpunet import emulator, nn
+from gpunet.backend import compiler, cuda_sources, disk_cache
+from gpunet.backend.devices import Device
+from gpunet.emulator import Function
+from gpunet.launch.facts import num_elements
+from gpunet.launch.kernel import Kernel
 from gpunet.ops import gemm
 from gpunet.ops.gemm import (
     HALVES,
@@ -25,10 +30,13 @@ from gpunet.ops.gemm import (
     math_of,
     predicted_cycles,
 )
+from gpunet.ops.linear import linear_backward_weight, linear_forward
+from gpunet.tools.kernel_cases import cases
 from tests.ops.test_gemm import LARGE
 from tests.ops.test_ops import to_numpy
 
 F = nn.functional
+EMULATED = Device("emulated")
 
 #: name: (dtype, precision of float32 products)
 FORMATS = {
@@ -215,6 +223,30 @@ def test_small_products_take_the_least_predicted_time(size: tuple[int, int, int]
     for tile, slices in itertools.product(LOOPS[math], (1, 2, 4, 8, 16, 32)):
         other = Cut(*tile, -(-rows // tile[0]) * -(-columns // tile[1]), slices, math)
         assert best <= predicted_cycles(other, depth) or slices > depth / math.depth
+
+
+@pytest.mark.parametrize("kernel", [linear_forward, linear_backward_weight], ids=str)
+def test_code_for_sm_75_has_the_bits_of_that_for_sm_80(kernel: Kernel, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of float16: copies through registers, and two products of half the depth."""
+    if device != "emulated":
+        pytest.skip("the emulator runs the code for another architecture")
+    shown = [case for case in cases(kernel, "edge", ("float16",)) if "Mma" in case.expression() and "unaligned" not in case.label]
+    chosen = [max(shown, key=lambda case: (flag in case.expression(), num_elements(*case.on_cpu()))) for flag in ("true", "false")]
+    results = [case.on_device(EMULATED) for case in chosen]
+    for case, arrays in zip(chosen, results):
+        case.launch(arrays)
+    text = cuda_sources.spliced(kernel.file)
+    assert text.count("IS_SM_80 = true") == 1
+    older = text.replace("IS_SM_80 = true", "IS_SM_80 = false")
+    folder = disk_cache.cache_directory() / "emulator"
+    load = lambda file, expression, device: Function(older, kernel.file, expression, folder)  # noqa: E731
+    monkeypatch.setattr(compiler, "function", load)
+    for case, expected in zip(chosen, results):
+        arrays = case.on_device(EMULATED)
+        with emulator.check():
+            case.launch(arrays)
+        for found, of_sm_80 in zip(arrays[: kernel.outputs], expected):
+            assert found is None or found.tobytes() == of_sm_80.tobytes()
 
 
 # ---- captured steps -----------------------------------------------------------------------------------------------------
