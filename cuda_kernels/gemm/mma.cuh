@@ -305,9 +305,9 @@ struct MmaTile {
     ChunksOfA::prepare(a, a_places, thread, row0, depth);
     ChunksOfB::prepare(b, b_places, thread, column0, depth);
     const int warp = threadIdx.x / 32;
-    const int line = DEEP == 1 ? first_row() : 0, column = DEEP == 1 ? first_column() : 0, my_half = DEEP == 1 ? 0 : warp;
+    const int line = DEEP == 1 ? first_row() : 0, my_half = DEEP == 1 ? 0 : warp;
     const int first_of_a = kept(ChunksOfA::first_of_half(ChunksOfA::first_read(line), my_half));
-    const int first_of_b = kept(ChunksOfB::first_of_half(ChunksOfB::first_read(column), my_half));
+    const int first_of_b = kept(ChunksOfB::first_of_half(ChunksOfB::first_read(first_column()), my_half));
     SumsOfWarp of_warp = {};
 
     int next = depth, filled = 0;  // the depth to copy, and where: the byte of a step in the ring
