@@ -66,7 +66,7 @@ struct Chunks {
     for (int p = 0; p < COPIES; p++) {
       const int row = row_of(thread) + p * ROWS, at = chunk_of(thread) * PACK;
       places[p] = ALONG_DEPTH ? source.prepare(line + row, depth + at) : source.prepare(line + at, depth + row);
-      if constexpr (Source::IS_WHOLE) places[p].start = source.address(places[p], ALONG_DEPTH ? depth + at : depth + row);
+      if constexpr (Source::IS_WHOLE) places[p].start = source.address(places[p], depth + at);  // which moves along depth
     }
   }
 
