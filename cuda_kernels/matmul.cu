@@ -15,19 +15,21 @@ template <class T, int ROWS, int COLUMNS, bool WHOLE, bool A_ALONG_DEPTH, bool B
 __global__ void __launch_bounds__(
     TileOf<T, ROWS, COLUMNS, MATH>::THREADS, TileOf<T, ROWS, COLUMNS, MATH>::BLOCKS) matmul_forward(
     T* __restrict__ out, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets, const T* __restrict__ a,
-    const T* __restrict__ b, int rows, int columns, int depth, int slices, long long a_batch, long long a_row,
+    const T* __restrict__ b, int rows, int columns, int depth, int num_tiles, long long a_batch, long long a_row,
     long long a_depth, long long b_batch, long long b_depth, long long b_column) {
-  const int of_product = tiles(rows, ROWS) * tiles(columns, COLUMNS);
-  const long long batch = blockIdx.x / of_product;
-  __shared__ T* c;  // the mainloop needs the registers
-  if (threadIdx.x == 0) c = out + batch * rows * columns;
-  NoSums none;
   using OfProduct = TileOf<T, ROWS, COLUMNS, MATH>;
-  product<T, OfProduct>(
-      Strided<T, A_ALONG_DEPTH, WHOLE, OfProduct::PACK>(
-          a + batch * a_batch, rows, WHOLE && !A_ALONG_DEPTH ? 1 : a_row, WHOLE && A_ALONG_DEPTH ? 1 : a_depth),
-      Strided<T, B_ALONG_DEPTH, WHOLE, OfProduct::PACK>(
-          b + batch * b_batch, columns, WHOLE && !B_ALONG_DEPTH ? 1 : b_column, WHOLE && B_ALONG_DEPTH ? 1 : b_depth),
-      depth, {partials, tickets, slices},
-      Scaled<T>{{columns}, c, nullptr}, none, blockIdx.x % of_product);
+  const int of_product = tiles(rows, ROWS) * tiles(columns, COLUMNS);
+  for_each_part<OfProduct>(num_tiles, depth, [&](const Part& part) {
+    const long long batch = part.tile / of_product;
+    __shared__ T* c;  // the mainloop needs the registers
+    if (threadIdx.x == 0) c = out + batch * rows * columns;
+    NoSums none;
+    product<T, OfProduct>(
+        part, part.tile % of_product,
+        Strided<T, A_ALONG_DEPTH, WHOLE, OfProduct::PACK>(
+            a + batch * a_batch, rows, WHOLE && !A_ALONG_DEPTH ? 1 : a_row, WHOLE && A_ALONG_DEPTH ? 1 : a_depth),
+        Strided<T, B_ALONG_DEPTH, WHOLE, OfProduct::PACK>(
+            b + batch * b_batch, columns, WHOLE && !B_ALONG_DEPTH ? 1 : b_column, WHOLE && B_ALONG_DEPTH ? 1 : b_depth),
+        depth, {partials, tickets}, Scaled<T>{{columns}, c, nullptr}, none);
+  });
 }

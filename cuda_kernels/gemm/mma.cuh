@@ -184,8 +184,8 @@ struct MmaTile {
   }
 
   // The first row and column of a warp's sums.
-  static __device__ __forceinline__ int first_row() { return threadIdx.x / 32 / WARPS_ACROSS * (OF_WARP / DEEP); }
-  static __device__ __forceinline__ int first_column() { return threadIdx.x / 32 % WARPS_ACROSS * OF_WARP; }
+  static __device__ __forceinline__ int first_row(unsigned int thread) { return thread / 32 / WARPS_ACROSS * (OF_WARP / DEEP); }
+  static __device__ __forceinline__ int first_column(unsigned int thread) { return thread / 32 % WARPS_ACROSS * OF_WARP; }
 
   // Four columns of row r at column c of the tile lie at band_place(r, c) in a row of shared memory, so that the lanes that
   // store sums use all banks.
@@ -197,15 +197,16 @@ struct MmaTile {
   // Calls visit(row, column, sums) for the thread's sums, in packs of neighbouring columns.
   template <class OfA, class OfB, class Visit>
   static __device__ __forceinline__ void for_each_pack(const Sums& sums, Visit visit) {
-    const int group = threadIdx.x % 32 / 4, member = threadIdx.x % 4;
+    const unsigned int thread = kept(threadIdx.x);
+    const int group = thread % 32 / 4, member = thread % 4, column = first_column(thread);
 #pragma unroll
     for (int i = 0; i < DOWN / DEEP; i++)
 #pragma unroll
       for (int low = 0; low < 2; low++) {
-        const int row = first_row() + OfA::line_of(2 * i + low, group);
+        const int row = first_row(thread) + OfA::line_of(2 * i + low, group);
 #pragma unroll
         for (int j = 0; j < ACROSS; j++)
-          visit(row, first_column() + 8 * j + 2 * member, Pack<float, 2>{{sums[i][j][2 * low], sums[i][j][2 * low + 1]}});
+          visit(row, column + 8 * j + 2 * member, Pack<float, 2>{{sums[i][j][2 * low], sums[i][j][2 * low + 1]}});
       }
   }
 
@@ -268,7 +269,8 @@ struct MmaTile {
   // Adds the sums of the two warps: each keeps half of the rows.
   static __device__ __forceinline__ void add_warps(Sums& sums, SumsOfWarp& of_warp, unsigned char* shared) {
     constexpr int KEPT = DOWN / 2;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const unsigned int thread = kept(threadIdx.x);
+    const int lane = thread % 32, warp = thread / 32;
     Pack<float, 4>(*exchanged)[KEPT * ACROSS][32] = reinterpret_cast<Pack<float, 4>(*)[KEPT * ACROSS][32]>(shared);
 #pragma unroll
     for (int p = 0; p < KEPT * ACROSS; p++) {
@@ -304,10 +306,10 @@ struct MmaTile {
     typename SourceOfB::Place b_places[ChunksOfB::COPIES];
     ChunksOfA::prepare(a, a_places, thread, row0, depth);
     ChunksOfB::prepare(b, b_places, thread, column0, depth);
-    const int warp = threadIdx.x / 32;
-    const int line = DEEP == 1 ? first_row() : 0, my_half = DEEP == 1 ? 0 : warp;
+    const int line = DEEP == 1 ? first_row(thread) : 0;
+    const int my_half = DEEP == 1 ? 0 : static_cast<unsigned int>(thread) / 32;
     const int first_of_a = kept(ChunksOfA::first_of_half(ChunksOfA::first_read(line), my_half));
-    const int first_of_b = kept(ChunksOfB::first_of_half(ChunksOfB::first_read(first_column()), my_half));
+    const int first_of_b = kept(ChunksOfB::first_of_half(ChunksOfB::first_read(first_column(thread)), my_half));
     SumsOfWarp of_warp = {};
 
     int next = depth, filled = 0;  // the depth to copy, and where: the byte of a step in the ring

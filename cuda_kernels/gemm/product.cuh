@@ -2,11 +2,12 @@
 // an epilogue on each element.  gemm/source.cuh says where a and b come from; gemm/simt.cuh multiplies in plain arithmetic,
 // gemm/mma.cuh on tensor cores.
 //
-// Tiles are numbered along blockIdx.x, row by row, those of a batch of products one after the other, so that no extent is
-// limited by the grid's y or z limit.  A product
-// with few tiles is also split along depth, into slices numbered by blockIdx.y: each block leaves its sums in `partials`, and
-// the last block of a tile to finish adds them, in the order of the slices, and runs the epilogue.  The bits depend on the
-// number of slices, which the host chooses by the shape alone, and not on which block is last.
+// Tiles are numbered row by row, those of a batch of products one after the other.  The steps along depth of all tiles, one tile
+// after the other, are shared out to the blocks in equal runs.  With as many blocks as tiles, each block computes a tile; with a
+// multiple, a tile is split into slices along depth (split-K); with any other number, blocks compute the end of a tile, whole
+// tiles, and the beginning of one (stream-K), so that all multiprocessors are busy for as long.  A block leaves the sums of a
+// part of a tile in `partials`, and the last block of the tile to finish adds them, in the order of depth, and runs the
+// epilogue.  The bits depend on the number of blocks, which the host chooses by the shape alone, and not on which is last.
 
 #include "common/reduce.cuh"
 #include "mma.cuh"
@@ -29,13 +30,52 @@ using TileOf = typename TileFor<T, ROWS, COLUMNS, MATH>::Type;
 
 __device__ __forceinline__ int tiles(int extent, int tile) { return extent / tile + (extent % tile != 0); }
 
-// How a product is cut along depth.
+// Where the sums of parts of tiles go.
 template <class A>
 struct Split {
-  A* partials;  // (tiles, slices, values per thread, threads)
+  A* partials;  // (blocks + tiles, values per thread, threads): those of a block in a tile at their sum
   unsigned int* tickets;  // one per tile, zero between launches
-  int slices;
 };
+
+// A tile, or the part of it that a block computes, from one step along depth to another.
+struct Part {
+  int tile, first, end;  // steps
+  int place, places, of_first;  // which part of the tile it is, of how many, and the place in `partials` of the first one
+};
+
+// Calls compute(part) for each part of this block, one after the other.  There are at least as many steps as blocks.
+template <class Tile, class Compute>
+__device__ __forceinline__ void for_each_part(int num_tiles, int depth, Compute compute) {
+  __shared__ Part part;  // all in shared memory, because the mainloop needs the registers
+  __shared__ long long step, end, total;
+  __shared__ int steps;  // of a tile
+  if (threadIdx.x == 0) {
+    steps = max(1, tiles(depth, Tile::DEPTH));
+    total = static_cast<long long>(num_tiles) * steps;
+    step = total * blockIdx.x / gridDim.x;
+    end = total * (blockIdx.x + 1) / gridDim.x;
+  }
+  for (bool has_more = true; has_more;) {
+    if (threadIdx.x == 0) {
+      part.tile = step / steps;
+      const long long start = static_cast<long long>(part.tile) * steps;
+      part.first = step - start;
+      part.end = min(static_cast<long long>(steps), end - start);
+      // the block that has a step is the last one whose run does not begin behind it
+      auto owner = [&](long long of) { return static_cast<int>(((of + 1) * gridDim.x - 1) / total); };
+      const bool is_whole = part.first == 0 && part.end == steps;
+      const int first_block = is_whole ? blockIdx.x : owner(start);
+      part.place = blockIdx.x - first_block;
+      part.places = is_whole ? 1 : owner(start + steps - 1) - first_block + 1;
+      part.of_first = first_block + part.tile;
+      step = start + part.end;
+    }
+    __syncthreads();
+    compute(part);
+    has_more = step < end;
+    __syncthreads();
+  }
+}
 
 // What else a kernel sums along depth, from the steps of a in shared memory: COUNT packs of sums per thread.  Here, nothing.
 struct NoSums {
@@ -72,9 +112,10 @@ struct LineSums {
   template <class WithSum>
   __device__ __forceinline__ void finish(WithSum with_sum) {
     __shared__ __align__(16) A of_group[GROUPS][Tile::ROWS];
-    store_pack(&of_group[threadIdx.x / PACKS][threadIdx.x % PACKS * 4], sums[0], 4, 4);
+    const unsigned int thread = kept(threadIdx.x);
+    store_pack(&of_group[thread / PACKS][thread % PACKS * 4], sums[0], 4, 4);
     __syncthreads();
-    for (int line = threadIdx.x; line < Tile::ROWS; line += Tile::THREADS) {
+    for (int line = thread; line < Tile::ROWS; line += Tile::THREADS) {
       A sum = of_group[0][line];
 #pragma unroll
       for (int group = 1; group < GROUPS; group++) sum += of_group[group][line];
@@ -83,31 +124,32 @@ struct LineSums {
   }
 };
 
-// Replaces a block's sums by those of all slices, and returns true, in the last block of the tile; returns false in the others.
+// Replaces a block's sums by those of all parts, and returns true, in the last block of the tile; returns false in the others.
 template <class Tile, class Extra>
-__device__ __forceinline__ bool sum_slices(
-    typename Tile::Sums& sums, Extra& extra, const Split<typename Tile::A>& split, int tile, int slice) {
+__device__ __forceinline__ bool sum_parts(
+    typename Tile::Sums& sums, Extra& extra, const Split<typename Tile::A>& split, const Part& part) {
   using A = typename Tile::A;
   constexpr int THREADS = Tile::THREADS, PACKS = Tile::PACKS + Extra::COUNT;
-  A* of_tile = split.partials + static_cast<long long>(tile) * split.slices * PACKS * 4 * THREADS;
-  // calls visit(sum, its place in a slice) for each sum of the thread
+  const int thread = kept(threadIdx.x);
+  A* of_tile = split.partials + static_cast<long long>(part.of_first) * PACKS * 4 * THREADS;
+  // calls visit(sum, its place in a part) for each sum of the thread
   auto for_each = [&](auto visit) {
 #pragma unroll
-    for (int p = 0; p < Tile::PACKS; p++) visit(Tile::pack(sums, p), 4 * (p * THREADS + threadIdx.x));
+    for (int p = 0; p < Tile::PACKS; p++) visit(Tile::pack(sums, p), 4 * (p * THREADS + thread));
     if constexpr (Extra::COUNT > 0) {
 #pragma unroll
-      for (int s = 0; s < Extra::COUNT; s++) visit(extra.sums[s], 4 * ((Tile::PACKS + s) * THREADS + threadIdx.x));
+      for (int s = 0; s < Extra::COUNT; s++) visit(extra.sums[s], 4 * ((Tile::PACKS + s) * THREADS + thread));
     }
   };
-  A* own = of_tile + static_cast<long long>(slice) * PACKS * 4 * THREADS;
+  A* own = of_tile + static_cast<long long>(part.place) * PACKS * 4 * THREADS;
   for_each([&](Pack<A, 4>& pack, int place) { store_pack(own + place, pack, 4, 4); });
-  if (!is_last(split.tickets + tile, split.slices)) return false;
+  if (!is_last(split.tickets + part.tile, part.places)) return false;
   for_each([&](Pack<A, 4>& pack, int place) { pack = load_pack<4>(of_tile + place, 4, 4); });
 #pragma unroll 1
-  for (int other = 1; other < split.slices; other++) {
-    const A* part = of_tile + static_cast<long long>(other) * PACKS * 4 * THREADS;
+  for (int other = 1; other < part.places; other++) {
+    const A* from = of_tile + static_cast<long long>(other) * PACKS * 4 * THREADS;
     for_each([&](Pack<A, 4>& pack, int place) {
-      const Pack<A, 4> more = load_pack<4>(part + place, 4, 4);
+      const Pack<A, 4> more = load_pack<4>(from + place, 4, 4);
 #pragma unroll
       for (int e = 0; e < 4; e++) pack.v[e] += more.v[e];
     });
@@ -115,12 +157,12 @@ __device__ __forceinline__ bool sum_slices(
   return true;
 }
 
-// Computes this block's tile, of this number in its product, and calls epilogue(row, column, pack of four, valid) for each pack
-// of it.  Returns whether the block has done so, and not left its sums to another one.
+// Computes a part of a tile, which has this number in its product, and calls epilogue(row, column, pack of four, valid) for each
+// pack of the tile.  Returns whether the block has done so, and not left its sums to another one.
 template <class T, class Tile, class SourceOfA, class SourceOfB, class Epilogue, class Extra>
 __device__ __forceinline__ bool product(
-    const SourceOfA& a, const SourceOfB& b, int depth, const Split<typename Tile::A>& split, Epilogue epilogue, Extra& extra,
-    int tile = blockIdx.x) {
+    const Part& part, int tile, const SourceOfA& a, const SourceOfB& b, int depth, const Split<typename Tile::A>& split,
+    Epilogue epilogue, Extra& extra) {
   using A = typename Tile::A;
   constexpr int ROWS = Tile::ROWS, COLUMNS = Tile::COLUMNS, THREADS = Tile::THREADS;
   auto* const shared = Tile::memory();
@@ -130,17 +172,18 @@ __device__ __forceinline__ bool product(
     origin[0] = tile / across * ROWS;
     origin[1] = tile % across * COLUMNS;
   }
-  const int slice = blockIdx.y, steps = tiles(depth, Tile::DEPTH), rows = tiles(steps, split.slices) * Tile::DEPTH;
-  const int first = min(static_cast<long long>(slice) * rows, static_cast<long long>(depth));
+  const int end = min(static_cast<long long>(part.end) * Tile::DEPTH, static_cast<long long>(depth));
   typename Tile::Sums sums = {};
-  Tile::multiply(sums, shared, a, b, tile / across * ROWS, tile % across * COLUMNS, first, min(first + rows, depth), extra);
-  if (split.slices > 1 && !sum_slices<Tile>(sums, extra, split, blockIdx.x, slice)) return false;
+  Tile::multiply(
+      sums, shared, a, b, tile / across * ROWS, tile % across * COLUMNS, part.first * Tile::DEPTH, end, extra);
+  if (part.places > 1 && !sum_parts<Tile>(sums, extra, split, part)) return false;
 
   // The sums pass through shared memory, BAND rows at a time, so that a warp stores whole rows, and so that the epilogue is
   // compiled once and not once per pack of a thread, which would add seconds of compile time.
   constexpr int FITS = Tile::SHARED_BYTES / sizeof(A) / COLUMNS;
   constexpr int BAND = FITS >= 64 ? 64 : FITS >= 32 ? 32 : FITS >= 16 ? 16 : 8, ACROSS = COLUMNS / 4;
   A(&band)[BAND][COLUMNS] = *reinterpret_cast<A(*)[BAND][COLUMNS]>(shared);
+  const int thread = kept(threadIdx.x);
 #pragma unroll 1
   for (int top = 0; top < ROWS; top += BAND) {
     Tile::template for_each_pack<typename Tile::template OfA<SourceOfA>, typename Tile::template OfB<SourceOfB>>(
@@ -151,7 +194,7 @@ __device__ __forceinline__ bool product(
         });
     __syncthreads();
 #pragma unroll 2
-    for (int index = threadIdx.x; index < BAND * ACROSS; index += THREADS) {
+    for (int index = thread; index < BAND * ACROSS; index += THREADS) {
       const int row = origin[0] + top + index / ACROSS, column = origin[1] + index % ACROSS * 4;
       Pack<A, 4> pack = load_pack<4>(&band[index / ACROSS][Tile::band_place(index / ACROSS, index % ACROSS * 4)], 4, 4);
       if (row < a.lines && column < b.lines) epilogue(row, column, pack, b.lines - column);

@@ -36,14 +36,14 @@ struct Tile {
   // columns of b: shared memory serves such a pair at once.
   static constexpr int WARP_COLUMNS = COLUMNS == 32 ? 4 : 8, WARPS_ACROSS = COLUMNS / 8 / WARP_COLUMNS;
 
-  static __device__ __forceinline__ int first_row() {
-    const int lane = threadIdx.x % 32, low = lane / 2 % 2 + lane / 16 * 2;
-    return (threadIdx.x / 32 / WARPS_ACROSS * (32 / WARP_COLUMNS) + (COLUMNS == 32 ? low + lane / 8 % 2 * 4 : low)) * 4;
+  static __device__ __forceinline__ int first_row(unsigned int thread = threadIdx.x) {
+    const int lane = thread % 32, low = lane / 2 % 2 + lane / 16 * 2;
+    return (thread / 32 / WARPS_ACROSS * (32 / WARP_COLUMNS) + (COLUMNS == 32 ? low + lane / 8 % 2 * 4 : low)) * 4;
   }
 
-  static __device__ __forceinline__ int first_column() {
-    const int lane = threadIdx.x % 32, low = lane % 2 + lane / 4 % 2 * 2;
-    return (threadIdx.x / 32 % WARPS_ACROSS * WARP_COLUMNS + (COLUMNS == 32 ? low : low + lane / 8 % 2 * 4)) * 4;
+  static __device__ __forceinline__ int first_column(unsigned int thread = threadIdx.x) {
+    const int lane = thread % 32, low = lane % 2 + lane / 4 % 2 * 2;
+    return (thread / 32 % WARPS_ACROSS * WARP_COLUMNS + (COLUMNS == 32 ? low : low + lane / 8 % 2 * 4)) * 4;
   }
 
   using Sums = A[8][8];
@@ -71,6 +71,7 @@ struct Tile {
   // Calls visit(row, column, sums) for the thread's sums, in packs of neighbouring columns.
   template <class, class, class Visit>
   static __device__ __forceinline__ void for_each_pack(const Sums& sums, Visit visit) {
+    const int thread = kept(threadIdx.x), row = first_row(thread), column = first_column(thread);
 #pragma unroll
     for (int i = 0; i < 8; i++)
 #pragma unroll
@@ -78,7 +79,7 @@ struct Tile {
         Pack<A, 4> four;
 #pragma unroll
         for (int e = 0; e < 4; e++) four.v[e] = sums[i][4 * group + e];
-        visit(first_row() + i % 4 + i / 4 * (ROWS / 2), first_column() + COLUMNS / 2 * group, four);
+        visit(row + i % 4 + i / 4 * (ROWS / 2), column + COLUMNS / 2 * group, four);
       }
   }
 
@@ -177,7 +178,7 @@ __device__ __forceinline__ void multiply(
   StageOfB::prepare(b, b_places, thread, column0, depth);
   StageOfA a_stage;
   StageOfB b_stage;
-  const int my_row = kept(Tile::first_row()), my_column = kept(Tile::first_column());
+  const int my_row = kept(Tile::first_row(thread)), my_column = kept(Tile::first_column(thread));
 
   if (depth < depth_end) {
     a_stage.fetch(a, a_places, thread, depth, depth_end);

@@ -1,4 +1,4 @@
-"""How a product is cut into tiles and slices on a GPU (cuda_kernels/gemm/product.cuh).
+"""How a product is cut into tiles and shared out to blocks on a GPU (cuda_kernels/gemm/product.cuh).
 
 The choice depends on the shape alone, so that all GPUs compute the same bits.  It is by a coarse form of the model in
 docs/performance.md, which needs no compiler.  The latencies below are assumptions, which no GPU has confirmed; they only rank
@@ -53,7 +53,7 @@ LOOPS: dict[Math, dict[tuple[int, int], Loop]] = {
     SIMT: {tile: Loop(tile[0] * tile[1] // 2048, _MULTIPLY_ADDS / share, 0) for tile, share in TILES.items()},
     HALVES: {(128, 128): Loop(4, 256, 396), (64, 64): Loop(2, 128, 134)},
     TF32: {(128, 128): Loop(4, 290, 396), (64, 64): Loop(2, 170, 134)},
-    TF32_3: {(128, 128): Loop(4, 770, 396), (64, 64): Loop(2, 430, 134)},
+    TF32_3: {(128, 128): Loop(4, 770, 396), (64, 64): Loop(2, 390, 134)},
 }
 #: The multiprocessors that the choice assumes: those of an H200, whatever GPU is present.
 NUM_MULTIPROCESSORS = 132
@@ -64,16 +64,17 @@ _START = 1500  # cycles of the first loads of a block and of its epilogue
 _HANDOVER = 1500  # cycles of a fence, a ticket and the first loads of the partial sums
 L2_BYTES_PER_CYCLE = 64  # that one multiprocessor reads or writes
 _MAX_SLICES = 64
+_MAX_WAVES = 6  # blocks of a stream-K product on a multiprocessor
 _LARGE = 1 << 24  # multiply-adds of a product that has to fill the GPU
 
 
 class Cut(NamedTuple):
-    """How a product is computed: in tiles and slices, and by which arithmetic."""
+    """How a product is computed: in tiles, by so many blocks, and by which arithmetic."""
 
     rows: int  # of a tile
     columns: int
     tiles: int
-    slices: int  # blocks per tile, along depth
+    blocks: int  # that share out the steps of all tiles in equal runs
     math: Math = SIMT
 
     @property
@@ -99,9 +100,24 @@ class Cut(NamedTuple):
         """Products by which tensor cores compute a multiply-add."""
         return 3 if self.math == TF32_3 else 1
 
+    @property
+    def is_split(self) -> bool:
+        """Whether a tile is shared by several blocks."""
+        return self.tiles % max(1, self.blocks) != 0
+
+    @property
+    def filled(self) -> float:
+        """The share of the multiprocessors that have work while the busiest one has."""
+        return self.blocks / (NUM_MULTIPROCESSORS * max(1, ceil_div(self.blocks, NUM_MULTIPROCESSORS)))
+
+    @property
+    def parts(self) -> int:
+        """The number of parts of tiles that blocks compute: each run ends a part, and each tile, and some end at once."""
+        return self.blocks + self.tiles - math.gcd(self.blocks, self.tiles)
+
     def num_partials(self, extra: int) -> int:
         """Elements of the partial sums; see :func:`workspace`."""
-        return self.tiles * self.slices * (self.rows * self.columns + 4 * extra * self.threads)
+        return (self.blocks + self.tiles) * (self.rows * self.columns + 4 * extra * self.threads)
 
 
 def math_of(like: Array) -> Math:
@@ -134,16 +150,17 @@ _capability = functools.cache(gpus.get_device_capability)
 
 def predicted_cycles(cut: Cut, depth: int) -> float:
     """The cycles of the multiprocessor with the most blocks."""
-    blocks, loop = ceil_div(cut.tiles * cut.slices, NUM_MULTIPROCESSORS), cut.loop
-    steps = ceil_div(ceil_div(depth, cut.math.depth), cut.slices)
+    blocks, loop = ceil_div(cut.blocks, NUM_MULTIPROCESSORS), cut.loop
+    steps = ceil_div(cut.tiles * ceil_div(depth, cut.math.depth), max(1, cut.blocks))
     # the busiest of the four schedulers of a multiprocessor
     of_step = max(ceil_div(blocks * loop.warps, 4) * loop.cycles, blocks * loop.shared)
     least = _LEAST_STEP if cut.math == SIMT else _LEAST_STEP / (_MMA_STAGES - 1)
     cycles = _START + steps * max(least, of_step)
-    if cut.slices > 1:
+    if cut.is_split:
         of_tile = cut.rows * cut.columns * 4 / L2_BYTES_PER_CYCLE
-        reads = cut.slices * ceil_div(cut.tiles, NUM_MULTIPROCESSORS)
-        cycles += _HANDOVER + (blocks + reads) * of_tile
+        writes = ceil_div(cut.parts, NUM_MULTIPROCESSORS)
+        reads = ceil_div(cut.parts, cut.tiles) * ceil_div(cut.tiles, NUM_MULTIPROCESSORS)
+        cycles += _HANDOVER + (writes + reads) * of_tile
     return cycles
 
 
@@ -158,11 +175,13 @@ def best_cut(rows: int, columns: int, depth: int, batches: int = 1, math: Math =
     for tile in LOOPS[math]:
         tiles = ceil_div(rows, tile[0]) * max(1, ceil_div(columns, tile[1])) * batches
         most = max(1, min(_MAX_SLICES, steps // 2 if math == SIMT else steps)) if tiles < 2 * NUM_MULTIPROCESSORS else 1
-        every = [s for s in range(1, most + 1) if ceil_div(steps, ceil_div(steps, s)) == s]  # each slice has steps
-        candidates += [Cut(*tile, tiles, slices, math) for slices in every]
+        every = [tiles * s for s in range(1, most + 1) if ceil_div(steps, ceil_div(steps, s)) == s]  # each slice has steps
+        waves = [NUM_MULTIPROCESSORS * wave for wave in range(1, _MAX_WAVES + 1)]
+        every += [blocks for blocks in waves if tiles < 8 * blocks and 2 * blocks <= tiles * steps]
+        candidates += [Cut(*tile, tiles, blocks, math) for blocks in every]
     if rows * columns * depth * batches >= _LARGE:
-        candidates = [c for c in candidates if c.tiles * c.slices >= 0.9 * NUM_MULTIPROCESSORS] or candidates
-    return min(candidates, key=lambda cut: (predicted_cycles(cut, depth), cut.slices))
+        candidates = [c for c in candidates if c.filled >= 0.9] or candidates
+    return min(candidates, key=lambda cut: (predicted_cycles(cut, depth), cut.blocks))
 
 
 def workspace(like: Array, cut: Cut, extra: int = 0) -> tuple[Any, Any]:
@@ -172,27 +191,32 @@ def workspace(like: Array, cut: Cut, extra: int = 0) -> tuple[Any, Any]:
         like: an operand.
         extra: packs of four sums per thread beside those of the product.
     """
-    if cut.slices == 1:
+    if not cut.is_split:
         return None, None
     return empty((cut.num_partials(extra),), accumulator(like.dtype), like), ticket(like, cut.tiles)
 
 
 def cut_of(cut: Cut | None, like: Array, rows: int, columns: int, depth: int, batches: int = 1) -> Cut:
-    """Return ``cut``; if it is None, the best one in one slice for a product of arrays like ``like``."""
-    return cut or best_cut(rows, columns, depth, batches, math_of(like))._replace(slices=1)
+    """Return ``cut``; if it is None, one of a block for each tile for a product of arrays like ``like``."""
+    return cut or _whole(best_cut(rows, columns, depth, batches, math_of(like)))
+
+
+def _whole(cut: Cut) -> Cut:
+    """The cut with a block for each tile, which needs no workspace."""
+    return cut._replace(blocks=cut.tiles)
 
 
 def geometry(
     rows: int, columns: int, depth: int, cut: Cut | None, scalars: tuple[Any, ...], *template: str, batches: int = 1
 ) -> Geometry:
-    """The geometry of a kernel whose scalars begin with rows, columns, depth and slices, and its template arguments with the tile.
+    """The geometry of a kernel whose scalars begin with rows, columns, depth and tiles, and its template arguments with the tile.
 
-    Without a cut, the product is not split.  The last template argument is MATH, unless it is the default.
+    Without a cut, each block computes a tile.  The last template argument is MATH, unless it is the default.
     """
-    cut = cut or best_cut(rows, columns, depth, batches)._replace(slices=1)
+    cut = cut or _whole(best_cut(rows, columns, depth, batches))
     math = () if cut.math == SIMT else (cut.math.name,)
     return Geometry(
-        (cut.tiles, cut.slices), cut.threads, (rows, columns, depth, cut.slices, *scalars),
+        cut.blocks, cut.threads, (rows, columns, depth, cut.tiles, *scalars),
         (str(cut.rows), str(cut.columns), *template, *math), cut.shared,
     )  # fmt: skip
 

@@ -206,7 +206,7 @@ def filled_rows() -> Iterator[list[str]]:
 
 
 def _tiling_cells(found: Tiling) -> list[str]:
-    slices = f", {found.slices} slices" if found.slices > 1 else ""
+    slices = "" if found.tiles % found.blocks == 0 else f", {found.slices} slices" if found.slices.denominator == 1 else ", stream-K"
     return [f"{found.rows} × {found.columns}{slices}", str(found.blocks), str(found.on_busiest), f"{found.filled:.2f}"]
 
 

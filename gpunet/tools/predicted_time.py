@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import gpunet
@@ -114,8 +115,18 @@ class Tiling(NamedTuple):
 
     rows: int  # of a tile
     columns: int
-    slices: int  # of the depth
+    tiles: int
     blocks: int
+
+    @property
+    def slices(self) -> Fraction:
+        """Blocks for each tile."""
+        return Fraction(self.blocks, self.tiles)
+
+    @property
+    def parts(self) -> int:
+        """The parts of tiles that blocks compute."""
+        return self.blocks + self.tiles - math.gcd(self.blocks, self.tiles)
 
     @property
     def on_busiest(self) -> int:
@@ -132,14 +143,14 @@ def tiling(product: Product, geometry: Geometry) -> Tiling:
     """Return the tiling of a launch, whose geometry is that of :func:`gpunet.ops.gemm.geometry`.
 
     Raises:
-        ArgumentError: the blocks are no multiple of the tiles.
+        ArgumentError: there are no tiles.
     """
     rows, columns = map(int, geometry.template[:2])
     blocks = geometry.grid if isinstance(geometry.grid, int) else math.prod(geometry.grid)
     tiles = ceil_div(product.rows, rows) * ceil_div(product.columns, columns) * product.batches
-    if not tiles or blocks % tiles:
-        raise ArgumentError(f"{blocks} blocks for {tiles} tiles of {rows} x {columns}; expected a multiple")
-    return Tiling(rows, columns, blocks // tiles, blocks)
+    if not tiles:
+        raise ArgumentError(f"{blocks} blocks for no tiles of {rows} x {columns}; expected a product that is not empty")
+    return Tiling(rows, columns, tiles, blocks)
 
 
 # ---- time -------------------------------------------------------------------------------------------------------------
@@ -197,8 +208,8 @@ def _predict(launch: Launch, loops: Mapping[str, Measured]) -> Predicted:
     tiles = tiling(product, geometry)
     measured = loops[kernel.expression(kernel.floating(arrays), geometry)]
     cycles = main_loop_cycles(product, tiles, measured, num_threads(geometry) // WARP)
-    if tiles.slices > 1:
-        cycles += slice_cycles(tiles)
+    if tiles.tiles % tiles.blocks:
+        cycles += part_cycles(tiles)
     return Predicted(launch, cycles / CLOCK, memory, product, tiles)
 
 
@@ -210,16 +221,16 @@ def main_loop_cycles(product: Product, tiles: Tiling, measured: Measured, warps:
     """
     loop = measured.loop
     depth_of_step = loop.multiply_adds * warps * WARP // (tiles.rows * tiles.columns * product.terms)
-    steps = ceil_div(ceil_div(product.depth, tiles.slices), depth_of_step)
+    steps = ceil_div(tiles.tiles * ceil_div(product.depth, depth_of_step), tiles.blocks)
     resident = tiles.on_busiest * warps
     issue = ceil_div(resident, SCHEDULERS) * max(loop.issued, measured.arithmetic_cycles * SCHEDULERS)
     return steps * max(issue, resident * loop.shared_cycles) / ISSUE_EFFICIENCY
 
 
-def slice_cycles(tiles: Tiling) -> float:
-    """Return the cycles for summing slices within the launch.
+def part_cycles(tiles: Tiling) -> float:
+    """Return the cycles for adding the parts of tiles within the launch.
 
-    Each block writes its partial tile; the last one of a tile reads all of them.  Both go through L2.
+    Each block writes its parts; the last one of a tile reads all of them.  Both go through L2.
     """
     tile_bytes = 4 * tiles.rows * tiles.columns
-    return tile_bytes * (tiles.on_busiest + tiles.slices) / L2_BYTES_PER_CYCLE
+    return tile_bytes * (ceil_div(tiles.parts, NUM_MULTIPROCESSORS) + ceil_div(tiles.parts, tiles.tiles)) / L2_BYTES_PER_CYCLE

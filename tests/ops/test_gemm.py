@@ -1,4 +1,4 @@
-"""How products are cut into tiles and slices, and products that are split along depth."""
+"""How products are cut into tiles and shared out to blocks, and products of which several blocks share a tile."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ LARGE = sorted({p for net in NETS for p in products(*net) if p[0] * p[1] * p[2] 
 
 @pytest.mark.parametrize("size", LARGE, ids=str)
 def test_large_products_fill_the_gpu(size: tuple[int, int, int]) -> None:
-    cut = best_cut(*size)
-    assert cut.tiles * cut.slices >= 0.9 * NUM_MULTIPROCESSORS
+    assert best_cut(*size).filled >= 0.9
 
 
 @pytest.mark.parametrize("size", [(64, 10, 512), (10, 512, 64), (128, 128, 784), (1, 1, 100_000), (8, 3000, 40)], ids=str)
@@ -39,7 +38,8 @@ def test_small_products_take_the_least_predicted_time(size: tuple[int, int, int]
     rows, columns, depth = size
     best = predicted_cycles(best_cut(*size), depth)
     for tile, slices in itertools.product(TILES, (1, 2, 4, 8, 16, 32)):
-        other = Cut(*tile, -(-rows // tile[0]) * -(-columns // tile[1]), slices)
+        tiles = -(-rows // tile[0]) * -(-columns // tile[1])
+        other = Cut(*tile, tiles, tiles * slices)
         assert best <= predicted_cycles(other, depth) or slices > depth / 16
 
 
@@ -49,7 +49,41 @@ def test_narrow_tiles_are_chosen_for_classifiers() -> None:
 
 @pytest.mark.parametrize("size", [(0, 5, 7), (5, 0, 7), (5, 7, 0)])
 def test_empty_products_are_not_split(size: tuple[int, int, int]) -> None:
-    assert best_cut(*size).slices == 1
+    assert not best_cut(*size).is_split
+
+
+def test_blocks_share_out_all_tiles_of_large_products() -> None:
+    """Stream-K: 144 tiles take 132 multiprocessors twice as long as one tile, but their steps can be shared out equally."""
+    cut = best_cut(1536, 1536, 384)
+    assert (cut.tiles, cut.blocks) == (144, 132) and cut.is_split
+    assert predicted_cycles(cut, 384) < 0.85 * predicted_cycles(cut._replace(blocks=144), 384)
+
+
+def runs(tiles: int, steps: int, blocks: int) -> list[list[tuple[int, int, int]]]:
+    """(tile, first, end) of the parts of each block, as for_each_part of gemm/product.cuh computes them."""
+    total, found = tiles * steps, []
+    for block in range(blocks):
+        step, end = total * block // blocks, total * (block + 1) // blocks
+        parts = []
+        while step < end:
+            tile = step // steps
+            parts.append((tile, step - tile * steps, min(steps, end - tile * steps)))
+            step = tile * steps + parts[-1][2]
+        found.append(parts)
+    return found
+
+
+@pytest.mark.parametrize("tiles, steps, blocks", [(5, 7, 5), (5, 7, 15), (5, 7, 3), (5, 7, 8), (3, 98, 12), (144, 48, 132), (2, 3, 6)])
+def test_the_parts_of_tiles(tiles: int, steps: int, blocks: int) -> None:
+    """Their number, and places that no two parts share: a part's is its block plus its tile."""
+    parts = [(block, *part) for block, run in enumerate(runs(tiles, steps, blocks)) for part in run]
+    assert sum(end - first for _, _, first, end in parts) == tiles * steps
+    cut = Cut(64, 64, tiles, blocks)
+    shared = [part for part in parts if part[2:] != (0, steps)]
+    assert len({block + tile for block, tile, *_ in parts}) == len(parts) <= cut.parts and bool(shared) == cut.is_split
+    for block, tile, *_ in parts:
+        owners = [((of + 1) * blocks - 1) // (tiles * steps) for of in (tile * steps, (tile + 1) * steps - 1)]
+        assert owners[0] <= block <= owners[1] and all(any(b == o and t == tile for b, t, *_ in parts) for o in owners)
 
 
 def quotient(n: numpy.ndarray, fields: tuple[int, int, int]) -> numpy.ndarray:
@@ -79,7 +113,7 @@ def test_a_split_product_has_the_same_bits_each_time(batches: int, device: str) 
     random = numpy.random.default_rng(0)
     a, b = random.normal(size=(batches, 17, 2000)), random.normal(size=(batches, 2000, 33))
     x, y = (gpunet.tensor(v.astype("float32"), device=device) for v in (a, b))
-    assert best_cut(17, 33, 2000, batches).slices > 1
+    assert best_cut(17, 33, 2000, batches).is_split
     first = to_numpy(x @ y)
     numpy.testing.assert_allclose(first, a @ b, rtol=1e-4, atol=1e-3)
     for _ in range(3):

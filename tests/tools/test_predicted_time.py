@@ -14,7 +14,7 @@ from gpunet.ops.linear import linear_forward
 from gpunet.tools import predicted_time
 from gpunet.tools.floors import Measured
 from gpunet.tools.main_loop import MainLoop
-from gpunet.tools.predicted_time import Tiling, main_loop_cycles, predict, slice_cycles, tiling, training_step
+from gpunet.tools.predicted_time import Tiling, main_loop_cycles, predict, part_cycles, tiling, training_step
 from gpunet.tools.register_usage import Usage
 
 
@@ -30,24 +30,24 @@ def test_a_training_step_is_recorded_as_it_is_launched() -> None:
 @pytest.mark.parametrize(
     "product, grid, template, expected",
     [
-        (Product(256, 512, 784), 32, ("64", "64", "Relu"), Tiling(64, 64, 1, 32)),
-        (Product(256, 512, 784), (32, 8), ("64", "64", "Relu"), Tiling(64, 64, 8, 256)),
-        (Product(256, 10, 512), (8, 3), ("32", "64", "true"), Tiling(32, 64, 3, 24)),
-        (Product(100, 100, 7, 5), 20, ("64", "64"), Tiling(64, 64, 1, 20)),
+        (Product(256, 512, 784), 32, ("64", "64", "Relu"), Tiling(64, 64, 32, 32)),
+        (Product(256, 512, 784), (32, 8), ("64", "64", "Relu"), Tiling(64, 64, 32, 256)),
+        (Product(256, 10, 512), (8, 3), ("32", "64", "true"), Tiling(32, 64, 8, 24)),
+        (Product(100, 100, 7, 5), 20, ("64", "64"), Tiling(64, 64, 20, 20)),
     ],
 )
 def test_tiles_and_slices_are_found_from_the_geometry(product: Product, grid: Any, template: Any, expected: Tiling) -> None:
     assert tiling(product, Geometry(grid, 64, (), template)) == expected
 
 
-def test_blocks_that_are_no_multiple_of_the_tiles_are_an_error() -> None:
-    with pytest.raises(ArgumentError, match="33 blocks for 32 tiles of 64 x 64"):
-        tiling(Product(256, 512, 784), Geometry(33, 256, (), ("64", "64")))
+def test_products_without_tiles_are_an_error() -> None:
+    with pytest.raises(ArgumentError, match="1 blocks for no tiles of 64 x 64"):
+        tiling(Product(0, 512, 784), Geometry(1, 256, (), ("64", "64")))
 
 
 def test_filled_counts_the_busiest_multiprocessor() -> None:
-    assert (Tiling(64, 64, 1, 132).on_busiest, Tiling(64, 64, 1, 132).filled) == (1, 1.0)
-    assert (Tiling(64, 64, 1, 133).on_busiest, Tiling(64, 64, 1, 133).filled) == (2, 133 / 264)
+    assert (Tiling(64, 64, 132, 132).on_busiest, Tiling(64, 64, 132, 132).filled) == (1, 1.0)
+    assert (Tiling(64, 64, 133, 133).on_busiest, Tiling(64, 64, 133, 133).filled) == (2, 133 / 264)
 
 
 def of_loop(issued: int, arithmetic: int, shared: int) -> Measured:
@@ -68,21 +68,21 @@ def of_loop(issued: int, arithmetic: int, shared: int) -> Measured:
 def test_cycles_of_main_loops(measured: Measured, blocks: int, warps: int, cycles: int) -> None:
     """Of a step of 16: tiles of 64 x 64 with 8 warps of 256 multiply-adds per lane, or 2 warps of 512 in half a step."""
     depth = measured.loop.arithmetic * warps * 32 // 64**2
-    found = main_loop_cycles(Product(64 * blocks, 64, 10 * depth), Tiling(64, 64, 1, blocks), measured, warps)
+    found = main_loop_cycles(Product(64 * blocks, 64, 10 * depth), Tiling(64, 64, blocks, blocks), measured, warps)
     assert found * predicted_time.ISSUE_EFFICIENCY == pytest.approx(10 * cycles)
 
 
 def test_slices_share_the_depth_and_are_summed_through_l2() -> None:
     measured = of_loop(300, 256, 32)
     whole = main_loop_cycles(Product(64, 64, 640), Tiling(64, 64, 1, 1), measured, 8)
-    sliced = Tiling(64, 64, 8, 8)
+    sliced = Tiling(64, 64, 1, 8)
     assert main_loop_cycles(Product(64, 64, 640), sliced, measured, 8) == whole / 8
-    assert slice_cycles(sliced) == 64 * 64 * 4 * (1 + 8) / L2_BYTES_PER_CYCLE
+    assert part_cycles(sliced) == 64 * 64 * 4 * (1 + 8) / L2_BYTES_PER_CYCLE
 
 
 def test_a_launch_in_slices_also_sums_them(monkeypatch: Any) -> None:
     launch = training_step((784, 512), 64)[0]
-    geometry = Geometry((8, 8), 256, (), ("64", "64", "true", "Identity"))
+    geometry = Geometry(64, 256, (), ("64", "64", "true", "Identity"))
     monkeypatch.setattr(linear_forward, "_geometry", lambda *arrays, **options: geometry)
     monkeypatch.setattr(predicted_time, "_measured", lambda kernel, geometries: [
         of_loop(300, 256, 32)._replace(expression=expression) for expression in geometries
@@ -90,7 +90,7 @@ def test_a_launch_in_slices_also_sums_them(monkeypatch: Any) -> None:
     [found] = predict([launch])
     assert found.tiling == Tiling(64, 64, 8, 64)
     multiplied = main_loop_cycles(Product(64, 512, 784), found.tiling, of_loop(300, 256, 32), 8)
-    assert found.arithmetic * predicted_time.CLOCK == pytest.approx(multiplied + slice_cycles(found.tiling))
+    assert found.arithmetic * predicted_time.CLOCK == pytest.approx(multiplied + part_cycles(found.tiling))
 
 
 def test_a_launch_without_a_product_takes_its_bytes() -> None:

@@ -116,7 +116,7 @@ class Samples:
 
     def split(self, cut: Cut, extra: int = 0) -> list[Any]:
         """The partials and tickets of a product (see :func:`gpunet.ops.gemm.workspace`); None if it is not split."""
-        if cut.slices == 1:
+        if not cut.is_split:
             return [None, None]
         return [self.accumulators.blank(cut.num_partials(extra)), self.blank(cut.tiles, dtype=numpy.uint32)]
 
@@ -193,19 +193,21 @@ WHOLE_SIZES = ((4, 8, 36), (132, 136, 20), (64, 32, 64))
 MMA_SIZES = ((1, 1, 1), (65, 130, 37), (130, 63, 100), (0, 7, 5), (3, 5, 0), (136, 72, 136), (8, 200, 24), (64, 128, 256))
 
 
-def cut(tile: tuple[int, int], slices: int, rows: int, columns: int, depth: int, batches: int = 1, math: Math = SIMT) -> Cut:
-    """A product of this size, cut into these tiles."""
-    return Cut(*tile, ceil_div(rows, tile[0]) * max(1, ceil_div(columns, tile[1])) * batches, slices, math)
+def cut(tile: tuple[int, int], slices: float, rows: int, columns: int, depth: int, batches: int = 1, math: Math = SIMT) -> Cut:
+    """A product of this size, cut into these tiles, with as many blocks for each, but at most one for each step of depth."""
+    tiles = ceil_div(rows, tile[0]) * max(1, ceil_div(columns, tile[1])) * batches
+    blocks = min(int(tiles * slices), tiles * max(1, ceil_div(depth, math.depth)))
+    return Cut(*tile, tiles, max(blocks, min(tiles, 1)), math)
 
 
 def products(maths: Sequence[Math] = (SIMT,)) -> Iterator[tuple[tuple[int, int, int], Cut]]:
-    """Every size with every tile, in one slice or several, also more than there are steps of depth.
+    """Every size with every tile and by one block for each tile, several, or a number that is no multiple (stream-K).
 
     Args:
         maths: how GPUs multiply; see ``Samples.maths``.
     """
     for math in maths:
-        slices = itertools.cycle((1, 3, 2, 1, 7))
+        slices = itertools.cycle((1, 3, 1.5, 2, 0.6, 1, 7))
         sizes = (*SIZES, *WHOLE_SIZES) if math == SIMT else MMA_SIZES
         for size, tile in itertools.product(sizes, LOOPS[math]):
             yield size, cut(tile, next(slices), *size, math=math)

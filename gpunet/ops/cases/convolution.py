@@ -59,7 +59,7 @@ _WASTE = {
 
 def _launches() -> Iterator[tuple[str, int, Window, tuple[int, int], int]]:
     """(activation, images, window, tile, slices): every window with every tile, and every activation."""
-    slices = itertools.cycle((1, 3, 2, 1, 5))
+    slices = itertools.cycle((1, 3, 1.5, 2, 0.6, 1, 5))
     for (n, of), tile in itertools.product(_LAUNCHES, TILES):
         yield "relu", n, of, tile, next(slices)
     for name, (tile, (n, of)) in itertools.product(ACTIVATIONS, _ACTIVATED):
@@ -75,7 +75,7 @@ def _label(n: int, of: Window, chosen: Cut | None = None) -> str:
         if value != usual:
             parts.append(f"{name} {value}")
     if chosen is not None:
-        parts.append(f"tiles of {chosen.rows} x {chosen.columns}" + (f", {chosen.slices} slices" if chosen.slices > 1 else ""))
+        parts.append(f"tiles of {chosen.rows} x {chosen.columns}" + (f", {chosen.blocks} blocks" if chosen.blocks != chosen.tiles else ""))
     return ", ".join(parts)
 
 
@@ -88,7 +88,7 @@ def _arrays(s: Samples, n: int, of: Window, blank: str) -> dict[str, Any]:
 
 
 def _cut(
-    product: Callable[[Any, Any, Window], tuple[int, int, int, int]], a: Any, b: Any, of: Window, tile: tuple[int, int], slices: int
+    product: Callable[[Any, Any, Window], tuple[int, int, int, int]], a: Any, b: Any, of: Window, tile: tuple[int, int], slices: float
 ) -> Cut:
     return cut(tile, slices, *product(a, b, of))
 

@@ -52,7 +52,7 @@ def _products(s: Samples) -> Iterator[tuple[str, tuple[int, int, int], Cut]]:
 
 def _name(cut: Cut) -> str:
     math = f" by {cut.math.name}" if cut.math != SIMT else ""
-    return f"tiles of {cut.rows} x {cut.columns}{math}{f', {cut.slices} slices' if cut.slices > 1 else ''}"
+    return f"tiles of {cut.rows} x {cut.columns}{math}{f', {cut.blocks} blocks' if cut.blocks != cut.tiles else ''}"
 
 
 _FLOORS = {
@@ -186,7 +186,7 @@ def _(s: Samples) -> Iterator[Any]:
         dw = s.blank(o, i) if leave_out != "dw" else None
         db = s.blank(o) if leave_out != "db" else None
         if dw is None:
-            chosen = cut((chosen.rows, chosen.columns), chosen.slices, o, 0, n, math=chosen.math)
+            chosen = cut((chosen.rows, chosen.columns), chosen.blocks / max(1, chosen.tiles), o, 0, n, math=chosen.math)
         label = f"({n}, {o}), ({n}, {i}){', scale' * scaled}{', no ' * bool(leave_out)}{leave_out}, {_name(chosen)}"
         scale = s.accumulators.positive(1) if scaled else None
         arrays = [dw, db, *s.split(chosen, extra=1), s.operand(chosen, n, o), s.operand(chosen, n, i), scale]
