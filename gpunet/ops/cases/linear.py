@@ -43,7 +43,7 @@ def _products(s: Samples) -> Iterator[tuple[str, tuple[int, int, int], Cut]]:
     """(activation, size, cut): every size with every tile, every activation, and those that are shown."""
     for size, chosen in products(s.maths):
         yield "relu", size, chosen
-    small, whole = (7, 63, 9), (8, 64, 12)
+    small, whole = (7, 63, 9), (8, 64, 16)
     for name in ACTIVATIONS:
         yield name, small, cut((64, 64), 1, *small)
     for name, chosen in _shown(s):
