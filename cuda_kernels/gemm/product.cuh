@@ -100,9 +100,10 @@ struct LineSums {
   template <class Step>
   __device__ __forceinline__ void operator()(const Step& step) {
     if (!is_needed) return;
+    const unsigned int thread = kept(threadIdx.x);
 #pragma unroll
-    for (int k = threadIdx.x / PACKS; k < Tile::DEPTH; k += GROUPS) {
-      const Pack<A, 4> pack = OfA::four_lines(step, k, threadIdx.x % PACKS * 4);
+    for (int k = thread / PACKS; k < Tile::DEPTH; k += GROUPS) {
+      const Pack<A, 4> pack = OfA::four_lines(step, k, thread % PACKS * 4);
 #pragma unroll
       for (int e = 0; e < 4; e++) sums[0].v[e] += pack.v[e];
     }
