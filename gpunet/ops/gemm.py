@@ -180,7 +180,8 @@ def best_cut(rows: int, columns: int, depth: int, batches: int = 1, math: Math =
         every += [blocks for blocks in waves if tiles < 8 * blocks and 2 * blocks <= tiles * steps]
         candidates += [Cut(*tile, tiles, blocks, math) for blocks in every]
     if rows * columns * depth * batches >= _LARGE:
-        candidates = [c for c in candidates if c.filled >= 0.9] or candidates
+        busy = [c for c in candidates if c.blocks >= 0.9 * NUM_MULTIPROCESSORS] or candidates
+        candidates = [c for c in busy if c.filled >= 0.9] or busy
     return min(candidates, key=lambda cut: (predicted_cycles(cut, depth), cut.blocks))
 
 

@@ -206,8 +206,10 @@ def filled_rows() -> Iterator[list[str]]:
 
 
 def _tiling_cells(found: Tiling) -> list[str]:
-    slices = "" if found.tiles % found.blocks == 0 else f", {found.slices} slices" if found.slices.denominator == 1 else ", stream-K"
-    return [f"{found.rows} × {found.columns}{slices}", str(found.blocks), str(found.on_busiest), f"{found.filled:.2f}"]
+    cut = ""
+    if found.tiles % found.blocks:
+        cut = f", {found.slices} slices" if found.slices.denominator == 1 else ", stream-K"
+    return [f"{found.rows} × {found.columns}{cut}", str(found.blocks), str(found.on_busiest), f"{found.filled:.2f}"]
 
 
 def time_rows(predictions: Mapping[str, Sequence[Predicted]], measured: Mapping[str, str]) -> Iterator[list[str]]:

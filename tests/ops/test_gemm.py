@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 import gpunet
-from gpunet.ops.gemm import NUM_MULTIPROCESSORS, TILES, Cut, best_cut, divisor, predicted_cycles, whole_flag
+from gpunet.ops.gemm import TILES, Cut, best_cut, divisor, predicted_cycles, whole_flag
 from tests.ops.test_ops import to_numpy
 
 #: (layer sizes, batch) of the benchmarks
@@ -73,7 +73,9 @@ def runs(tiles: int, steps: int, blocks: int) -> list[list[tuple[int, int, int]]
     return found
 
 
-@pytest.mark.parametrize("tiles, steps, blocks", [(5, 7, 5), (5, 7, 15), (5, 7, 3), (5, 7, 8), (3, 98, 12), (144, 48, 132), (2, 3, 6)])
+@pytest.mark.parametrize(
+    "tiles, steps, blocks", [(5, 7, 5), (5, 7, 15), (5, 7, 3), (5, 7, 8), (3, 98, 12), (144, 48, 132), (2, 3, 6)]
+)
 def test_the_parts_of_tiles(tiles: int, steps: int, blocks: int) -> None:
     """Their number, and places that no two parts share: a part's is its block plus its tile."""
     parts = [(block, *part) for block, run in enumerate(runs(tiles, steps, blocks)) for part in run]

@@ -212,7 +212,7 @@ def test_older_gpus_multiply_in_plain_arithmetic(
 @pytest.mark.parametrize("size", LARGE, ids=str)
 def test_large_products_fill_the_gpu(size: tuple[int, int, int], math: gemm.Math) -> None:
     cut = best_cut(*size, math=math)
-    assert cut.filled >= 0.9
+    assert cut.blocks >= 0.9 * NUM_MULTIPROCESSORS  # of two steps along depth, some cannot be shared out equally
 
 
 @pytest.mark.parametrize("math", [HALVES, TF32, TF32_3], ids=str)

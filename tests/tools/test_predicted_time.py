@@ -14,7 +14,7 @@ from gpunet.ops.linear import linear_forward
 from gpunet.tools import predicted_time
 from gpunet.tools.floors import Measured
 from gpunet.tools.main_loop import MainLoop
-from gpunet.tools.predicted_time import Tiling, main_loop_cycles, predict, part_cycles, tiling, training_step
+from gpunet.tools.predicted_time import Tiling, main_loop_cycles, part_cycles, predict, tiling, training_step
 from gpunet.tools.register_usage import Usage
 
 

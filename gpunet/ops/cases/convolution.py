@@ -57,7 +57,7 @@ _WASTE = {
 }
 
 
-def _launches() -> Iterator[tuple[str, int, Window, tuple[int, int], int]]:
+def _launches() -> Iterator[tuple[str, int, Window, Pair, float]]:
     """(activation, images, window, tile, slices): every window with every tile, and every activation."""
     slices = itertools.cycle((1, 3, 1.5, 2, 0.6, 1, 5))
     for (n, of), tile in itertools.product(_LAUNCHES, TILES):
@@ -75,7 +75,8 @@ def _label(n: int, of: Window, chosen: Cut | None = None) -> str:
         if value != usual:
             parts.append(f"{name} {value}")
     if chosen is not None:
-        parts.append(f"tiles of {chosen.rows} x {chosen.columns}" + (f", {chosen.blocks} blocks" if chosen.blocks != chosen.tiles else ""))
+        blocks = f", {chosen.blocks} blocks" if chosen.blocks != chosen.tiles else ""
+        parts.append(f"tiles of {chosen.rows} x {chosen.columns}{blocks}")
     return ", ".join(parts)
 
 
@@ -88,7 +89,7 @@ def _arrays(s: Samples, n: int, of: Window, blank: str) -> dict[str, Any]:
 
 
 def _cut(
-    product: Callable[[Any, Any, Window], tuple[int, int, int, int]], a: Any, b: Any, of: Window, tile: tuple[int, int], slices: float
+    product: Callable[[Any, Any, Window], tuple[int, int, int, int]], a: Any, b: Any, of: Window, tile: Pair, slices: float
 ) -> Cut:
     return cut(tile, slices, *product(a, b, of))
 
