@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy
 
 import gpunet
-from gpunet import data, nn, optim
+from gpunet import data, metrics, nn, optim
 from gpunet.backend.devices import Device
 from gpunet.data import DataLoader, Split, Standardisation, TabularData, TensorDataset
 from gpunet.data.columns import Column
@@ -28,7 +28,6 @@ from gpunet.train.history import History
 from gpunet.train.loggers import JSONLinesLogger
 from gpunet.train.network import ACTIVATIONS, LOSSES, OPTIMIZERS, SCHEDULES, choose, choose_loss, multilayer_perceptron
 from gpunet.train.run_folder import RunFolder, new_folder, read_config
-from gpunet.train.scores import scores_of
 from gpunet.train.trainer import PRECISIONS, Trainer
 
 METRICS, CURVES = "metrics.jsonl", "curves.png"
@@ -121,7 +120,7 @@ def _train(options: Options, setup: Setup, parts: Parts, folder: RunFolder) -> i
     schedule = SCHEDULES[setup.schedule]
     trainer = Trainer(
         parts.model, LOSSES[setup.loss](), parts.optimizer,
-        metrics=scores_of(setup.dataset.task, setup.standardisation.target_scale), accumulate=options.accumulate, clip=options.clip,
+        metrics=_metrics_of(setup), accumulate=options.accumulate, clip=options.clip,
         precision=setup.precision, schedule=schedule.make, schedule_per=schedule.per, ema=options.ema, patience=options.patience,
         callbacks=[JSONLinesLogger(folder.path / METRICS)], folder=folder, save_every=options.save_every, resume=True,
         class_names=setup.dataset.class_names,
@@ -282,6 +281,35 @@ def _fingerprint(dataset: TabularData) -> str:
 
 
 # ---- output ---------------------------------------------------------------------------------------------------------
+
+
+class _BinaryAccuracy(metrics.Accuracy):
+    """The accuracy of one output, of targets 0.0 and 1.0."""
+
+    def __init__(self) -> None:
+        super().__init__("binary", from_logits=True)
+
+    def update(self, preds: Any, target: Any, sample_weight: Any = None) -> None:
+        super().update(preds, target.long(), sample_weight)
+
+
+class _ErrorInUnits(metrics.MeanAbsoluteError):
+    """The mean absolute error of standardised targets, in their unit."""
+
+    def __init__(self, unit: float) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def compute(self) -> Any:
+        return super().compute() * self.unit
+
+
+def _metrics_of(setup: Setup) -> dict[str, metrics.Metric]:
+    if setup.dataset.task == "regression":
+        return {"r2": metrics.R2Score(), "mae": _ErrorInUnits(setup.standardisation.target_scale)}
+    is_binary = setup.loss != "cross_entropy"
+    classes = len(setup.dataset.class_names)
+    return {"accuracy": _BinaryAccuracy() if is_binary else metrics.Accuracy("multiclass", num_classes=classes)}
 
 
 def _print_setup(setup: Setup, model: nn.Sequential, folder: RunFolder) -> None:

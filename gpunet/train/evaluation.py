@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gpunet.autograd import Tensor, no_grad
-from gpunet.errors import ArgumentError
 from gpunet.nn import Module
 from gpunet.train.batches import Placement
+from gpunet.train.figures import Figure, as_number
 from gpunet.train.losses import CountedLoss
 from gpunet.train.modes import evaluating
 
@@ -32,15 +32,16 @@ def evaluate(
     Returns:
         "loss", and the value of each metric by its name.
     """
-    return evaluate_on(Placement(model), model, CountedLoss(loss), data, metrics or {})
+    figures = {name: Figure(name, metric) for name, metric in (metrics or {}).items()}
+    return evaluate_on(Placement(model), model, CountedLoss(loss), data, figures)
 
 
 def evaluate_on(
-    place: Placement, model: Module, counted: CountedLoss, data: Iterable[Any], metrics: Mapping[str, Any]
+    place: Placement, model: Module, counted: CountedLoss, data: Iterable[Any], figures: Mapping[str, Figure]
 ) -> dict[str, float]:
     """:func:`evaluate` on batches that ``place`` moves to the device of the model."""
-    for metric in metrics.values():
-        metric.reset()
+    for figure in figures.values():
+        figure.reset()
     total: Any = 0.0
     count: Any = 0.0
     parts = [model, *([counted.mean] if isinstance(counted.mean, Module) else [])]
@@ -50,33 +51,12 @@ def evaluate_on(
             output = model(*inputs)
             added, weight = counted.total(output, target)
             total, count = total + added.double(), count + weight
-            for metric in metrics.values():
-                metric.update(output, target)
-    return {"loss": ratio(total, count), **values_of(metrics)}
+            for figure in figures.values():
+                figure.update(output, target)
+    return {"loss": ratio(total, count), **{name: figure.compute() for name, figure in figures.items()}}
 
 
 def ratio(total: Any, count: Any) -> float:
     """Return total / count, NaN if nothing was counted; reads both from the device."""
     number = as_number(count)
     return as_number(total) / number if number else math.nan
-
-
-def values_of(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return the value of each metric.
-
-    Raises:
-        ArgumentError: a value is not one number.
-    """
-    found = {}
-    for name, metric in metrics.items():
-        value = metric.compute()
-        try:
-            found[name] = as_number(value)
-        except (TypeError, ValueError, RuntimeError):
-            raise ArgumentError(f"fit: the metric {name!r} computes {value!r}; expected one number") from None
-    return found
-
-
-def as_number(value: Any) -> float:
-    """Return the number in a tensor of one element, or the number."""
-    return float(value.item() if isinstance(value, Tensor) else value)

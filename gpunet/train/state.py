@@ -65,7 +65,7 @@ def _stateful(trainer: Trainer) -> dict[str, Any]:
         "training": trainer._training, "data train": trainer._loaders["train"],
     }  # fmt: skip
     named |= {f"data of {name}": loader for name, loader in trainer._loaders["evaluation"].items()}
-    named |= {f"metric {name}": metric for name, metric in trainer._train_metrics.items()}
+    named |= {f"metric {name}": metric for name, metric in trainer._trained.items()}
     named |= {f"callback {number}": callback for number, callback in enumerate(trainer.callbacks)}
     return {name: part for name, part in named.items() if hasattr(part, "load_state_dict")}
 

@@ -24,7 +24,8 @@ from gpunet.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from gpunet.train import checkpoint
 from gpunet.train.batches import Placement
 from gpunet.train.callbacks import Callback
-from gpunet.train.evaluation import evaluate_on, ratio, values_of
+from gpunet.train.evaluation import evaluate_on, ratio
+from gpunet.train.figures import Figure
 from gpunet.train.history import History
 from gpunet.train.interrupt import stop_on_interrupt
 from gpunet.train.losses import CountedLoss
@@ -111,9 +112,10 @@ class Trainer:
             raise ArgumentError(f"fit: {'resume=True' if resume else f'save_every={save_every}'} without a folder; pass folder=")
         self.model, self.loss, self.optimizer = model, CountedLoss(loss, count), optimizer
         self.metrics, self.accumulate, self.clip = dict(metrics or {}), accumulate, clip
-        self._train_metrics = copy.deepcopy(self.metrics)
-        for metric in self._train_metrics.values():
-            metric.reset()
+        self._evaluated = {name: Figure(name, metric) for name, metric in self.metrics.items()}
+        self._trained = copy.deepcopy(self._evaluated)
+        for figure in self._trained.values():
+            figure.reset()
         self._place = Placement(model)
         self._dtype = None if precision == "float32" else as_dtype(precision)
         kind = self._place.device.type
@@ -185,7 +187,7 @@ class Trainer:
 
     def evaluate(self, data: Iterable[Any]) -> dict[str, float]:
         """Return the loss and the metrics over batches, in evaluation mode, of the averaged weights if there are any."""
-        return evaluate_on(self._place, self.averaged, self.loss, data, self.metrics)
+        return evaluate_on(self._place, self.averaged, self.loss, data, self._evaluated)
 
     def find_learning_rate(
         self, train: Iterable[Any], low: float = 1e-7, high: float = 10.0, steps: int = 100
@@ -281,8 +283,8 @@ class Trainer:
                 self.num_rows += len(parts[0])
                 self._num_batches += 1
                 if output is not None:
-                    for metric in self._train_metrics.values():
-                        metric.update(output, parts[-1])
+                    for figure in self._trained.values():
+                        figure.update(output, parts[-1])
                 if has_stepped and self._count_step():
                     return "stopped"
                 if interrupt.is_set():
@@ -322,8 +324,8 @@ class Trainer:
         self._seconds = 0.0
         if self._is_exhausted:  # else the number of optimizer steps has ended within the epoch
             self._is_exhausted, self._num_batches = False, 0
-        for metric in self._train_metrics.values():
-            metric.reset()
+        for figure in self._trained.values():
+            figure.reset()
         is_best = self._monitor.update(row, self._weights if self._restores_best else None)
         self.history.rows.append(row)
         self.history.best_epoch = self._monitor.epoch
@@ -341,8 +343,8 @@ class Trainer:
     def _figures(self) -> dict[str, float]:
         figures = {}
         if "train" not in self._loaders["evaluation"]:
-            found = {"loss": ratio(*self._training.sums), **values_of(self._train_metrics)}
-            figures = {f"train_{name}": value for name, value in found.items()}
+            figures["train_loss"] = ratio(*self._training.sums)
+            figures |= {f"train_{name}": figure.compute() for name, figure in self._trained.items()}
         for part, loader in self._loaders["evaluation"].items():
             figures |= {f"{part}_{name}": value for name, value in self.evaluate(loader).items()}
         return figures

@@ -18,9 +18,9 @@ import gpunet
 from gpunet.cli.main import main
 from gpunet.data import DataLoader, TensorDataset, load, split
 from gpunet.launch.random import Generator
+from gpunet.metrics import Accuracy
 from gpunet.train import evaluate, load_run
 from gpunet.train import load as load_checkpoint
-from gpunet.train.scores import Accuracy
 from tests.tools.train_command import error_message, in_temporary_folder, train  # noqa: F401  a fixture among them
 
 for _package in ("safetensors", "sklearn", "matplotlib", "rich"):
@@ -65,7 +65,7 @@ def test_loaded_run_has_the_same_accuracy() -> None:
     rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     best = min(rows, key=lambda row: row["val_loss"])
     held_out = DataLoader(TensorDataset(x, gpunet.tensor(parts.test.targets)), 64)
-    measured = evaluate(model, gpunet.nn.CrossEntropyLoss(), held_out, {"accuracy": Accuracy()})
+    measured = evaluate(model, gpunet.nn.CrossEntropyLoss(), held_out, {"accuracy": Accuracy("multiclass", num_classes=10)})
     assert measured["accuracy"] == best["val_accuracy"] and measured["loss"] == pytest.approx(best["val_loss"])
     assert config["classes"] == [str(i) for i in range(10)]
 

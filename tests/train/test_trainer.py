@@ -19,9 +19,10 @@ import gpunet
 from gpunet import nn, optim
 from gpunet.data import DataLoader, TensorDataset
 from gpunet.errors import ArgumentError, CheckpointError, DataError, GpunetError, GraphBreakWarning, ShapeError
+from gpunet.metrics import Accuracy
 from gpunet.optim import lr_scheduler
 from gpunet.train import Callback, Trainer, evaluate, load
-from gpunet.train.scores import Accuracy
+from gpunet.train.figures import Figure
 
 pytest.importorskip("safetensors")
 
@@ -47,6 +48,10 @@ def trainer(model: nn.Module | None = None, loss: Any = None, **options: Any) ->
     model = network(0.3) if model is None else model
     optimizer = options.pop("optimizer", None) or adam(model)
     return Trainer(model, loss or nn.CrossEntropyLoss(), optimizer, **{"progress": False, **options})
+
+
+def accuracy() -> Accuracy:
+    return Accuracy("multiclass", num_classes=3)
 
 
 def bits(model: nn.Module) -> list[bytes]:
@@ -122,7 +127,7 @@ def test_a_window_of_ignored_labels_alone_changes_nothing() -> None:
 @pytest.mark.parametrize("size", [7, 64, 101])
 def test_figures_do_not_depend_on_the_batch_size(size: int) -> None:
     model = network()
-    found = evaluate(model, nn.CrossEntropyLoss(WEIGHTS), loader(size), {"accuracy": Accuracy()})
+    found = evaluate(model, nn.CrossEntropyLoss(WEIGHTS), loader(size), {"accuracy": accuracy()})
     expected = nn.functional.cross_entropy(model(X), Y, WEIGHTS).item()
     assert found["loss"] == pytest.approx(expected, rel=1e-13)
     assert found["accuracy"] == (model(X).argmax(1) == Y).double().mean().item()
@@ -130,7 +135,7 @@ def test_figures_do_not_depend_on_the_batch_size(size: int) -> None:
 
 def test_metrics_of_training_are_those_of_all_its_samples() -> None:
     model = network()
-    t = trainer(model, optimizer=optim.SGD(model.parameters(), lr=1e-300), metrics={"accuracy": Accuracy()})
+    t = trainer(model, optimizer=optim.SGD(model.parameters(), lr=1e-300), metrics={"accuracy": accuracy()})
     row = t.fit(loader(), epochs=1).rows[0]
     assert row["train_accuracy"] == (model(X).argmax(1) == Y).double().mean().item()
     assert row["train_loss"] == pytest.approx(nn.functional.cross_entropy(model(X), Y).item(), rel=1e-12)
@@ -148,7 +153,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "float16": {"precision": "float16", "clip": 1.0, "ema": 0.9, "accumulate": 2},
     "bfloat16": {"precision": "bfloat16"},
     "plateau": {"schedule": lambda o, _: lr_scheduler.ReduceLROnPlateau(o, patience=0, threshold=0.5), "schedule_per": "epoch"},
-    "metrics": {"metrics": {"accuracy": Accuracy()}, "patience": 3},
+    "metrics": {"metrics": {"accuracy": accuracy()}, "patience": 3},
 }  # fmt: skip
 
 
@@ -568,7 +573,7 @@ def test_each_device(device: str, tmp_path: Path) -> None:
     def run(epochs: int, **options: Any) -> Trainer:
         gpunet.manual_seed(3)
         model = nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.5), nn.Linear(4, 3)).to(device)
-        t = trainer(model, metrics={"accuracy": Accuracy()}, accumulate=2, clip=1.0, ema=0.5, **options)
+        t = trainer(model, metrics={"accuracy": accuracy()}, accumulate=2, clip=1.0, ema=0.5, **options)
         with silent_casts():
             t.fit(DataLoader(TensorDataset(X[:20], Y[:20]), 6, shuffle=True), loader(50), epochs=epochs)
         return t
@@ -603,3 +608,21 @@ def test_predictions_of_a_saved_model(tmp_path: Path) -> None:
     model = network()
     model.load_state_dict(load(tmp_path / "model.safetensors"))
     assert bits(model) == bits(t.averaged) != bits(t.model)
+
+
+def test_a_network_that_diverges_is_told_so_by_the_loss() -> None:
+    """Not by a metric, which refuses NaN; and NaN in the outputs makes a figure NaN, also after a resume."""
+    model = network()
+    t = trainer(model, optimizer=optim.SGD(model.parameters(), lr=1e300), metrics={"accuracy": accuracy()})
+    with pytest.raises(GpunetError, match="the training loss became nan in epoch 1"):
+        t.fit(loader(), epochs=3)
+    figure = Figure("accuracy", accuracy())
+    figure.update(gpunet.tensor([[0.0, 1.0, 2.0]]), gpunet.tensor([2]))
+    assert figure.compute() == 1.0
+    figure.update(gpunet.tensor([[math.nan, 1.0, 2.0]]), gpunet.tensor([2]))
+    loaded = Figure("accuracy", accuracy())
+    loaded.load_state_dict(figure.state_dict())
+    assert math.isnan(figure.compute()) and math.isnan(loaded.compute())
+    figure.reset()
+    figure.update(gpunet.tensor([[0.0, 1.0, 2.0]]), gpunet.tensor([2]))
+    assert figure.compute() == 1.0
