@@ -21,8 +21,10 @@ from gpunet.launch import list_kernel
 from gpunet.launch.kernel import KERNELS, Geometry, Kernel
 from gpunet.launch.list_kernel import ListKernel
 from gpunet.ops import gemm, pooling_launches
+from gpunet.ops.convolution import conv2d_backward_input, conv2d_forward
 from gpunet.ops.linear import linear_backward_input, linear_forward
 from gpunet.ops.losses import MAX_BLOCKS
+from gpunet.ops.matmul import matmul_forward
 from gpunet.tools import kernel_cases, kernel_table
 from gpunet.tools.kernel_cases import specialisations
 from gpunet.tools.kernel_table import ARCHITECTURES, why_it_spills
@@ -58,7 +60,8 @@ def test_every_kernel_has_cases() -> None:
 
 
 #: Of the architectures this one is compiled for in the quick tier, and of the kernels with many specialisations none.
-_QUICK_ARCHITECTURE, _MANY_SPECIALISATIONS = "sm_80", (linear_forward, linear_backward_input)
+_QUICK_ARCHITECTURE = "sm_80"
+_MANY_SPECIALISATIONS = (linear_forward, linear_backward_input, matmul_forward, conv2d_forward, conv2d_backward_input)
 
 
 def _compilations() -> list[Any]:
