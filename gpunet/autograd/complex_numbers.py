@@ -3,6 +3,9 @@
 The gradient of a real loss L with respect to complex z = x + i y is PyTorch's: dL/dx + i dL/dy.  A function f whose power series
 has real coefficients (a product, a quotient, exp, sqrt ...) then has the gradient ``g * conj(f'(z)) = g * f'(conj(z))``: the
 rule for real numbers, given the conjugates of what was saved.  So one rule serves both, and the engine conjugates.
+
+On a branch cut the conjugate is told by the sign of a zero: conj(-2 + 0i) is -2 - 0i.  A real operand has no such zero, so a rule
+that takes the logarithm of one (the base of a complex power) first makes it complex.
 """
 
 from __future__ import annotations

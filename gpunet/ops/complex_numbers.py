@@ -57,7 +57,7 @@ def complex(real: Any, imag: Any) -> Tensor:
     """real + i imag, broadcast: complex64 of float32, complex128 of float64.
 
     Raises:
-        DtypeError: the dtypes differ, or are others.
+        DtypeError: the dtypes differ, or are neither float32 nor float64.
     """
     return _complex(*_pair("complex", ("real", "imag"), real, imag))
 
@@ -185,7 +185,7 @@ def conj_physical(input: Any) -> Tensor:
     return conj(input)
 
 
-def _itself(name: str) -> Any:
+def _return_input(name: str) -> Any:
     def function(input: Any) -> Tensor:
         return input
 
@@ -203,7 +203,7 @@ def _is_false(name: str) -> Any:
     return public(name, out=False, takes_complex=True)(function)
 
 
-resolve_conj, resolve_neg = _itself("resolve_conj"), _itself("resolve_neg")
+resolve_conj, resolve_neg = _return_input("resolve_conj"), _return_input("resolve_neg")
 is_conj, is_neg = _is_false("is_conj"), _is_false("is_neg")
 
 
@@ -219,14 +219,14 @@ def isreal(input: Any) -> Tensor:
     return eq(_imag(input), 0) if holds_complex(input.array.dtype) else compare("equal", input, input) | isnan(input)
 
 
-def _direct(xp: Any, out: Array, z: Array) -> None:
+def _divide_by_magnitude(xp: Any, out: Array, z: Array) -> None:
     """out = z / |z|, 0 at 0."""
     size = xp.absolute(z)
     size += size == 0
     xp.divide(z, size, out=out)
 
 
-DIRECTION = Shim("sgn", _direct)
+DIRECTION = Shim("sgn", _divide_by_magnitude)
 
 
 def _sgn_array(x: Tensor) -> Array:

@@ -173,7 +173,17 @@ def _integer_pow(a: Any, b: Tensor) -> Tensor:
     return where((b < 0) & (a != 1) & (a != -1), 0, power)
 
 
+def _complex_conjugate(g, a):
+    """A real base of a complex power as conj(a + 0i), on whose side of the branch cut log(a) is the conjugate."""
+    if not is_complex(g.dtype):
+        return a
+    if isinstance(a, Tensor):
+        return a if is_complex(a.dtype) else cast(a, dtype=g.dtype).conj()
+    return a if isinstance(a, complex) else complex(a, -0.0)
+
+
 def _pow_base(g, a, b):
+    a = _complex_conjugate(g, a)
     if isinstance(b, Tensor):
         if not is_inexact(b.dtype):  # b - 1 would wrap around, and 1.0 make it float32
             b = cast(b, dtype=g.dtype)
@@ -186,6 +196,7 @@ def _pow_base(g, a, b):
 
 def _pow_exponent(g, a, b):
     """g * a ** b * log(a); 0 where a is 0 and b is not negative, as in PyTorch."""
+    a = _complex_conjugate(g, a)
     real_exponent = b.real if is_complex(b.dtype) else b
     if not isinstance(a, Tensor):
         log_of = cmath.log if is_complex(g.dtype) else math.log
