@@ -31,7 +31,7 @@ BLOCK = 256
 
 
 def as_boxes(function: str, name: str, value: Any, ndim: int | None = 2) -> Tensor:
-    """Return boxes as a tensor that products of lengths fit into: halves become float32, small integers int32.
+    """Return boxes as a tensor that differences and products of lengths fit into: halves become float32, integers int64.
 
     Raises:
         ShapeError: the shape is not (n, 4), or with ``ndim=None`` (..., 4).
@@ -45,7 +45,7 @@ def as_boxes(function: str, name: str, value: Any, ndim: int | None = 2) -> Tens
         raise ShapeError(f"{function}: {name} has shape {tuple(boxes.shape)}; expected {expected}: the corners x1, y1, x2, y2")
     if is_half(boxes.dtype):
         return boxes.float()
-    return boxes if is_floating(boxes.dtype) or boxes.dtype.itemsize >= 4 else boxes.int()
+    return boxes if is_floating(boxes.dtype) else boxes.long()
 
 
 def box_area(boxes: Any) -> Tensor:
@@ -209,18 +209,18 @@ def clip_boxes_to_image(boxes: Any, size: tuple[int, int]) -> Tensor:
     Raises:
         ShapeError: another shape.
     """
-    boxes = wrap(boxes, "clip_boxes_to_image")
-    as_boxes("clip_boxes_to_image", "boxes", boxes, None)
+    given = wrap(boxes, "clip_boxes_to_image")
+    boxes = as_boxes("clip_boxes_to_image", "boxes", given, None)
     height, width = size
     x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
-    return stack([x, y], -1).reshape(boxes.shape)
+    return stack([x, y], -1).reshape(boxes.shape).to(given.dtype)
 
 
 # ---- formats ----------------------------------------------------------------------------------------------------------
 
 
 def box_convert(boxes: Any, in_fmt: str, out_fmt: str) -> Tensor:
-    """Convert boxes (..., 4) between formats.
+    """Convert boxes (..., 4) between formats; of integers int64.
 
     Args:
         boxes: the boxes.
@@ -233,8 +233,9 @@ def box_convert(boxes: Any, in_fmt: str, out_fmt: str) -> Tensor:
     for name, value in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
         if value not in FORMATS:
             raise ArgumentError(f"box_convert: {name}={value!r}; expected one of {', '.join(map(repr, FORMATS))}")
-    boxes = wrap(boxes, "box_convert")
-    as_boxes("box_convert", "boxes", boxes, None)
+    given = wrap(boxes, "box_convert")
+    boxes = as_boxes("box_convert", "boxes", given, None)
+    boxes = given if is_half(given.dtype) else boxes
     if in_fmt == out_fmt:
         return boxes.clone()
     a, b, c, d = boxes.unbind(-1)

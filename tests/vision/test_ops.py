@@ -71,6 +71,16 @@ def test_the_factor_of_the_aspect_ratio_is_a_constant_of_gradients() -> None:
     assert gradient[0, 3] == pytest.approx((value(1 + h) - value(1 - h)) / (2 * h), rel=1e-6)
 
 
+def test_integers_do_not_wrap_around() -> None:
+    boxes = gpunet.tensor([[200, 200, 100, 100], [100, 100, 200, 200]], dtype=gpunet.uint8)
+    assert ops.box_convert(boxes[:1], "xywh", "xyxy").tolist() == [[200, 200, 300, 300]]
+    assert ops.box_convert(boxes[1:], "xyxy", "cxcywh").tolist() == [[150, 150, 100, 100]]
+    assert ops.box_area(gpunet.tensor([[0, 0, 100_000, 100_000]], dtype=gpunet.int32)).tolist() == [10**10]
+    clipped = ops.clip_boxes_to_image(boxes, (300, 150))
+    assert clipped.dtype == gpunet.uint8 and clipped.tolist() == [[150, 200, 100, 100], [100, 100, 150, 200]]
+    assert ops.box_convert(boxes.half(), "xywh", "xyxy").dtype == gpunet.float16
+
+
 # ---- selection --------------------------------------------------------------------------------------------------------
 
 
