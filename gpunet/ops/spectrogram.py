@@ -53,6 +53,18 @@ def _check_onesided(function: str, onesided: Any, is_any_complex: bool) -> bool:
     return not is_any_complex if onesided is None else bool(onesided)
 
 
+def _check_padding(pad_mode: Any, length: int, n_fft: int) -> None:
+    """Check that a signal is long enough for ``center=True``, which pads it by n_fft // 2 points on both sides."""
+    least = {"constant": 0, "reflect": n_fft // 2 + 1, "replicate": 1, "circular": n_fft // 2}
+    if pad_mode not in least:
+        raise ArgumentError(f"stft: pad_mode={pad_mode!r}; expected one of {', '.join(map(repr, least))}")
+    if length < least[pad_mode]:
+        raise ShapeError(
+            f"stft: a signal of {length} points; expected at least {least[pad_mode]} for n_fft={n_fft} and pad_mode={pad_mode!r}, or "
+            "pass center=False or pad_mode='constant'"
+        )
+
+
 @public("stft", out=False, takes_complex=True, autocast="cuda: float32")
 def stft(
     input: Any, n_fft: int, hop_length: int | None = None, win_length: int | None = None, window: Any = None,
@@ -93,6 +105,7 @@ def stft(
     is_half_enough = _check_onesided("stft", onesided, is_any_complex)
     x = _reshape(input, shape=(1, *input.array.shape)) if input.ndim == 1 else input
     if center:
+        _check_padding(pad_mode, x.array.shape[1], frames.size)
         x = _reshape(x, shape=(x.array.shape[0], 1, x.array.shape[1]))
         x = pad(x, (frames.size // 2, frames.size // 2), pad_mode)
         x = _reshape(x, shape=(x.array.shape[0], x.array.shape[2]))
@@ -155,6 +168,8 @@ def istft(
     squares = expand(frames.window * frames.window, 1, count, frames.size)
     weights = _fold(squares, **options)
     start = frames.size // 2 if center else 0
+    if length is not None:
+        length = as_positive("istft", "length", length)
     end = start + length if length is not None else total - start if center else total
     part = (slice(None), slice(start, min(end, total)))
     signal, weights = _index(signal, pattern=part), _index(weights, pattern=part)
