@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunet.autograd import Tensor, no_grad
+from gpunet.autograd.complex_numbers import refuse_complex
 from gpunet.distributions import constraints
 from gpunet.distributions.constraints import Constraint
 from gpunet.distributions.distribution import Distribution
@@ -47,6 +48,7 @@ class Categorical(Distribution):
         given = probs if probs is not None else logits
         if not isinstance(given, Tensor) or given.ndim < 1:
             raise ShapeError(f"{name}: {'probs' if probs is not None else 'logits'}={given!r}; expected a tensor (..., classes)")
+        refuse_complex(name, [given])
         self._probs = None if probs is None else probs / probs.sum(-1, True)
         self._logits = None if logits is None else normalized_logits(logits)
         self._num_events = given.shape[-1]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, get_default_dtype, wrap
+from gpunet.autograd.complex_numbers import refuse_complex
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError
@@ -28,7 +29,7 @@ def as_parameters(name: str, **values: Any) -> list[Tensor]:
         values: the parameters by name.
 
     Raises:
-        DtypeError: a value is neither a number nor a tensor.
+        DtypeError: a value is neither a number nor a tensor, or is complex.
         ShapeError: the shapes cannot be broadcast together.
     """
     tensors: dict[str, Any] = {}
@@ -37,6 +38,7 @@ def as_parameters(name: str, **values: Any) -> list[Tensor]:
             value = wrap(value, name)
         if not isinstance(value, (Tensor, bool, int, float, numpy.number)):
             raise DtypeError(f"{name}: {key}={value!r} has type {type(value).__name__}; expected a number or a tensor")
+        refuse_complex(name, [value])
         tensors[key] = value
     first = next((t for t in tensors.values() if isinstance(t, Tensor) and is_floating(t.dtype)), None)
     dtype = get_default_dtype() if first is None else first.dtype
