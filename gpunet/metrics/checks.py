@@ -17,17 +17,30 @@ from gpunet.errors import ArgumentError, DtypeError, LabelError
 from gpunet.launch.faults import Fault, fault_code, fault_record, report
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
+from gpunet.ops.elementwise import where
 
 
-def check_labels(metric: str, argument: str, labels: Any, classes: int, ignore_index: int | None = None) -> Tensor:
+def check_labels(
+    metric: str, argument: str, labels: Any, classes: int, ignore_index: int | None = None, are_numbers: bool = False
+) -> Tensor:
     """Return labels as int64, 0 where they are ``ignore_index``.
+
+    Args:
+        are_numbers: of 2 classes, floating 0.0 and 1.0 (the targets of :class:`~gpunet.nn.BCEWithLogitsLoss`) are labels, too.
 
     Raises:
         DtypeError: they are no integers.
+        ArgumentError: a floating label is neither 0 nor 1.
         LabelError: a label is outside 0 .. classes - 1.
     """
     if is_floating(labels.dtype):
-        raise DtypeError(f"{metric}: {argument} has dtype {labels.dtype}; expected integer labels: convert it by .long()")
+        if not are_numbers:
+            raise DtypeError(f"{metric}: {argument} has dtype {labels.dtype}; expected integer labels: convert it by .long()")
+        is_label = (labels == 0) | (labels == 1)
+        if ignore_index is not None:
+            is_label = is_label | (labels == ignore_index)
+        expected = "0 or 1" if ignore_index is None else f"0, 1 or ignore_index {ignore_index}"
+        check_numbers(metric, argument, where(is_label, 0.0, labels.to(float64)), 0.0, 0.0, expected)
     given = labels.to(int64).array  # booleans, too
     out = empty(given.shape, int64, given)
     code = _code_of_labels(metric, argument, ignore_index)

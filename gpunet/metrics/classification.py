@@ -49,13 +49,14 @@ class ClassRatio(ClassMetric):
         Args:
             preds: integer labels (rows, ...), or scores: (rows, ...) of "binary", (rows, classes, ...) of "multiclass", where only
                 their order counts, (rows, labels, ...) of "multilabel".
-            target: labels (rows, ...), of "multilabel" 0 or 1 for each (rows, labels, ...).
+            target: labels (rows, ...), of "multilabel" 0 or 1 for each (rows, labels, ...).  Of "binary" and "multilabel" they may
+                be floating.
             sample_weight: (rows,), 1 by default.
 
         Raises:
             ShapeError: shapes do not fit.
             LabelError: a label is out of range.
-            ArgumentError: a score is NaN or no probability, or a weight is negative.
+            ArgumentError: a score is NaN or no probability, a floating target is neither 0 nor 1, or a weight is negative.
         """
         preds, target, weights = self._read(preds, target, sample_weight)
         if self.task == "multiclass":
@@ -185,6 +186,8 @@ class Dice(F1Score):
 class JaccardIndex(ClassRatio):
     """Intersection over union (IoU): hits / (targets + predicted - hits); its macro average is the mean IoU of segmentations.
 
+    The average leaves out class ``ignore_index``, which has predictions but no target.
+
     Source: Jaccard, The distribution of the flora in the alpine zone (1912).
     """
 
@@ -193,6 +196,12 @@ class JaccardIndex(ClassRatio):
 
     def _ratio(self, hits: Any, predicted: Any, targets: Any, rows: Any) -> tuple[Any, Any]:
         return hits, targets + predicted - hits
+
+    def _is_present(self, hits: Any, predicted: Any, targets: Any) -> Any:
+        is_present = super()._is_present(hits, predicted, targets)
+        if self.task != "multiclass" or self.ignore_index is None:
+            return is_present
+        return is_present & (arange(self._num_outputs, device=targets.device) != self.ignore_index)
 
 
 class ConfusionMatrix(ClassMetric):
@@ -216,7 +225,7 @@ class ConfusionMatrix(ClassMetric):
         self._shapes = {"counts": (math.prod(self._shape),)}
 
     def update(self, preds: Any, target: Any) -> None:
-        """Add a batch; arguments and errors as of :meth:`Accuracy.update`."""
+        """Add a batch; ``preds``, ``target`` and errors as of :meth:`Accuracy.update`, without weights of rows."""
         preds, target, weights = self._read(preds, target)
         places = target * self._shape[-1] + self._predicted(preds)
         if self.task == "multilabel":

@@ -75,7 +75,7 @@ class ClassMetric(Metric):
             weights = weights * counts
         is_multiclass = self.task == "multiclass"
         classes = self._num_outputs if is_multiclass else 2
-        labels = check_labels(self._name, "target", self._rows_of(target), classes, self.ignore_index)
+        labels = check_labels(self._name, "target", self._rows_of(target), classes, self.ignore_index, not is_multiclass)
         if has_scores:
             preds = self._rows_of(preds, has_classes=is_multiclass)
         else:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from gpunet.autograd import Tensor, make_tensor, wrap
+from gpunet.autograd.complex_numbers import refuse_complex
 from gpunet.backend import devices
 from gpunet.backend.devices import Device
 from gpunet.backend.dtypes import float64
@@ -75,10 +76,10 @@ class Metric:
         """Add the batches of another metric of the same kind, for example from another process.
 
         Raises:
-            ShapeError: it is of another kind, or has other classes.
+            ShapeError: it is of another kind, or has other classes or options.
             DeviceError: it is on another device.
         """
-        if type(other) is not type(self) or other._shapes != self._shapes:
+        if type(other) is not type(self) or other._shapes != self._shapes or not self._has_options_of(other):
             raise ShapeError(f"{self._name}.merge_state: got {other!r}; expected one like {self!r}")
         if other._device is not None:
             self._start(other._device)
@@ -144,9 +145,11 @@ class Metric:
         """Return the arguments of ``update`` as tensors without a graph; the sums are on their device from now on.
 
         Raises:
+            DtypeError: an argument is complex.
             DeviceError: an argument is on another device than the sums.
         """
         tensors = [wrap(value, f"{self._name}.update").detach() for value in given.values()]
+        refuse_complex(f"{self._name}.update", tensors)
         self._start(tensors[0].device)
         for name, tensor in zip(given, tensors):
             self._check_device(name, tensor.device)
@@ -171,7 +174,11 @@ class Metric:
         rely_on([*self._sums.values()], "{}() == {}", (self._options, self._options()), options)
 
     def _options(self) -> tuple[Any, ...]:
-        return tuple([value for value in vars(self).values() if isinstance(value, PLAIN)])
+        return tuple([value for name, value in vars(self).items() if name != "_device" and isinstance(value, (*PLAIN, tuple))])
+
+    def _has_options_of(self, other: Metric) -> bool:
+        pairs = zip(self._options(), other._options(), strict=True)
+        return all(a == b or (a != a and b != b) for a, b in pairs)  # zero_division may be NaN
 
     def _sum(self, name: str) -> Any:
         """Return a sum, zeros before the first batch."""

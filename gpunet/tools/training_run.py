@@ -283,16 +283,6 @@ def _fingerprint(dataset: TabularData) -> str:
 # ---- output ---------------------------------------------------------------------------------------------------------
 
 
-class _BinaryAccuracy(metrics.Accuracy):
-    """The accuracy of one output, of targets 0.0 and 1.0."""
-
-    def __init__(self) -> None:
-        super().__init__("binary", from_logits=True)
-
-    def update(self, preds: Any, target: Any, sample_weight: Any = None) -> None:
-        super().update(preds, target.long(), sample_weight)
-
-
 class _ErrorInUnits(metrics.MeanAbsoluteError):
     """The mean absolute error of standardised targets, in their unit."""
 
@@ -309,7 +299,9 @@ def _metrics_of(setup: Setup) -> dict[str, metrics.Metric]:
         return {"r2": metrics.R2Score(), "mae": _ErrorInUnits(setup.standardisation.target_scale)}
     is_binary = setup.loss != "cross_entropy"
     classes = len(setup.dataset.class_names)
-    return {"accuracy": _BinaryAccuracy() if is_binary else metrics.Accuracy("multiclass", num_classes=classes)}
+    if is_binary:
+        return {"accuracy": metrics.Accuracy("binary", from_logits=True)}
+    return {"accuracy": metrics.Accuracy("multiclass", num_classes=classes)}
 
 
 def _print_setup(setup: Setup, model: nn.Sequential, folder: RunFolder) -> None:

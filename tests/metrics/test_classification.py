@@ -220,3 +220,23 @@ def test_errors_of_weights(weight: Any, error: type[Exception], message: str) ->
 def test_top_k_needs_scores() -> None:
     with pytest.raises(DtypeError, match=r"top_k=2 with integer preds; expected scores \(rows, classes\)"):
         metrics.Accuracy("multiclass", num_classes=3, top_k=2).update(gpunet.tensor([0, 1]), gpunet.tensor([0, 1]))
+
+
+def test_macro_iou_leaves_the_ignored_class_out() -> None:
+    """As torchmetrics: class 0 has a prediction and no target."""
+    preds, target = gpunet.tensor([0, 0, 1, 2]), gpunet.tensor([0, 1, 1, 2])
+    metric = metrics.JaccardIndex("multiclass", num_classes=3, ignore_index=0)
+    assert metric(preds, target).item() == 0.75
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+def test_floating_targets_of_two_classes(dtype: str, device: str) -> None:
+    logits = gpunet.tensor([2.0, -1.0, 0.5, -3.0])
+    target = gpunet.tensor([1.0, 0.0, 0.0, -1.0], dtype=dtype)
+    assert metrics.Accuracy("binary", from_logits=True)(logits[:3], target[:3]).item() == pytest.approx(2 / 3)
+    assert metrics.Accuracy("binary", from_logits=True, ignore_index=-1)(logits, target).item() == pytest.approx(2 / 3)
+    assert metrics.F1Score("multilabel", num_labels=2)(gpunet.tensor([[1, 0]]), gpunet.tensor([[1.0, 1.0]])).item() == pytest.approx(2 / 3)
+    with pytest.raises(ArgumentError, match="Accuracy: target has 0.5 at position 1; expected 0 or 1"):
+        metrics.Accuracy("binary", from_logits=True)(logits[:2], gpunet.tensor([1.0, 0.5], dtype=dtype)).item()
+    with pytest.raises(DtypeError, match="target has dtype float32; expected integer labels"):
+        metrics.Accuracy("multiclass", num_classes=2)(gpunet.tensor([0, 1]), gpunet.tensor([0.0, 1.0]))

@@ -185,6 +185,16 @@ def test_state_of_another_metric() -> None:
         metric.merge_state(metrics.Accuracy("multiclass", num_classes=4))
 
 
+def test_merged_metrics_have_the_same_options() -> None:
+    metric = metrics.Accuracy("binary", threshold=0.9, zero_division=float("nan"))
+    metric(gpunet.tensor([0.8]), gpunet.tensor([1]))
+    with pytest.raises(ShapeError, match="merge_state: got Accuracy.*threshold=0.1"):
+        metric.merge_state(metrics.Accuracy("binary", threshold=0.1, zero_division=float("nan")))
+    fresh = metrics.Accuracy("binary", threshold=0.9, zero_division=float("nan"))
+    fresh.merge_state(metric)
+    assert fresh.compute().item() == 0
+
+
 @EVERY_METRIC
 def test_no_rows(row: Row) -> None:
     metric = row.make()
