@@ -60,8 +60,8 @@ def _check_padding(pad_mode: Any, length: int, n_fft: int) -> None:
         raise ArgumentError(f"stft: pad_mode={pad_mode!r}; expected one of {', '.join(map(repr, least))}")
     if length < least[pad_mode]:
         raise ShapeError(
-            f"stft: a signal of {length} points; expected at least {least[pad_mode]} for n_fft={n_fft} and pad_mode={pad_mode!r}, or "
-            "pass center=False or pad_mode='constant'"
+            f"stft: a signal of {length} points; expected at least {least[pad_mode]} for n_fft={n_fft} and pad_mode={pad_mode!r}; "
+            "or pass pad_mode='constant'"
         )
 
 

@@ -235,7 +235,8 @@ def test_floating_targets_of_two_classes(dtype: str, device: str) -> None:
     target = gpunet.tensor([1.0, 0.0, 0.0, -1.0], dtype=dtype)
     assert metrics.Accuracy("binary", from_logits=True)(logits[:3], target[:3]).item() == pytest.approx(2 / 3)
     assert metrics.Accuracy("binary", from_logits=True, ignore_index=-1)(logits, target).item() == pytest.approx(2 / 3)
-    assert metrics.F1Score("multilabel", num_labels=2)(gpunet.tensor([[1, 0]]), gpunet.tensor([[1.0, 1.0]])).item() == pytest.approx(2 / 3)
+    labels = gpunet.tensor([[1.0, 1.0]], dtype=dtype)
+    assert metrics.F1Score("multilabel", num_labels=2)(gpunet.tensor([[1, 0]]), labels).item() == pytest.approx(2 / 3)
     with pytest.raises(ArgumentError, match="Accuracy: target has 0.5 at position 1; expected 0 or 1"):
         metrics.Accuracy("binary", from_logits=True)(logits[:2], gpunet.tensor([1.0, 0.5], dtype=dtype)).item()
     with pytest.raises(DtypeError, match="target has dtype float32; expected integer labels"):

@@ -78,7 +78,7 @@ def test_r2_of_one_row_is_nan() -> None:
         (metrics.MeanAbsoluteError, [1.0], [[1.0]], ShapeError, r"preds has shape \(1,\), target \(1, 1\); expected equal shapes"),
         (metrics.MeanAbsoluteError, [1.0, numpy.nan], [1.0, 1.0], ArgumentError, "MeanAbsoluteError: preds has nan at position 1;"),
         (metrics.MeanSquaredError, [1.0, 1.0], [1.0, numpy.nan], ArgumentError, "MeanSquaredError: target has nan at position 1"),
-        (metrics.MeanSquaredError, [1j], [2j], DtypeError, "MeanSquaredError.update: got a tensor of complex64; expected real numb"),
+        (metrics.MeanSquaredError, [1j], [2j], DtypeError, "MeanSquaredError.update: got a tensor of complex64; expected real"),
         (metrics.MeanSquaredError, [True], [True], DtypeError, "MeanSquaredError: preds has dtype bool; expected numbers"),
         (metrics.R2Score, [[1.0, 2.0]], [[1.0, 2.0]], ShapeError, r"R2Score: target has shape \(1, 2\) with num_outputs=1; expect"),
         (lambda: metrics.R2Score(multioutput="mean"), [], [], ArgumentError, "R2Score: multioutput='mean'; expected one of 'unifo"),

@@ -110,7 +110,7 @@ ERRORS = (
     ("gpunet.stft(X, 4, win_length=5, return_complex=True)", ArgumentError, "stft: .* expected win_length <= n_fft"),
     ("gpunet.stft(X, 4, 0, window=W, return_complex=True)", ArgumentError, "stft: hop_length=0; expected 1 or more"),
     ("gpunet.stft(X * 1j, 4, window=W, onesided=True)", ArgumentError, "stft: onesided=True of complex"),
-    ("gpunet.stft(X[:2], 4, window=W, return_complex=True)", ShapeError, "stft: a signal of 2 points; expected at least 3 for n_fft=4"),
+    ("gpunet.stft(X[:2], 4, window=W, return_complex=True)", ShapeError, "stft: a signal of 2 points; expected at least 3"),
     ("gpunet.stft(X, 4, window=W, pad_mode='edge', return_complex=True)", ArgumentError, "stft: pad_mode='edge'; expected one of"),
     ("gpunet.istft(gpunet.ones(3, 4) * 1j, 4, window=W, length=50.5)", DtypeError, "istft: length=50.5"),
     ("gpunet.istft(gpunet.ones(3, 4) * 1j, 4, window=W, length=-20)", ArgumentError, "istft: length=-20; expected 1 or more"),
