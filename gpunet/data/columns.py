@@ -25,8 +25,11 @@ MISSING = frozenset({"", "na", "n/a", "nan", "nat", "none", "null", "?"})
 MAX_ONE_HOT = 20
 
 _FLAGS = {"true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0}
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")  # 0,500 has a decimal comma
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+_POINT_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?")
+_INTEGER = re.compile(r"[+-]?\d+")
+_UNREAD_NUMBER = re.compile(r"[+-]?[$€£¥]?\s?[+-]?\d+([\s'’.,]\d{3})*([.,]\d+)?\s?[$€£¥]?")
 _DATES = ("%Y/%m/%d", "%d.%m.%Y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d%b%Y", "%b %d %Y", "%b-%d-%Y", "%b %d, %Y", "%B %d, %Y")
 _SLASHED = ("%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y")
 _TIMES = ("", " %H:%M", " %H:%M:%S")
@@ -59,6 +62,10 @@ def _with_decimal_comma(cell: str) -> float:
     return float(cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell)
 
 
+def _without_points(cell: str) -> float:
+    return _with_decimal_comma(cell.replace(".", "") if _POINT_THOUSANDS.fullmatch(cell) else cell)
+
+
 def _percentage(cell: str) -> float:
     return float(cell[:-1]) / 100 if cell.endswith("%") else float(cell)
 
@@ -66,6 +73,7 @@ def _percentage(cell: str) -> float:
 #: Format of a number -> how to read it.
 NUMBERS: dict[str, Callable[[str], float]] = {
     "plain": float, "thousands": _without_commas, "decimal comma": _with_decimal_comma, "percentage": _percentage,
+    "decimal comma, points between thousands": _without_points, "decimal point": float,
 }  # fmt: skip
 
 
@@ -114,7 +122,7 @@ class Column:
             return numpy.empty((len(cells), 0))
         if self.kind == "category":
             codes = numpy.array([self._value(cell, line, file) for cell, line in zip(cells, lines, strict=True)])
-            return codes[:, None] == numpy.arange(len(self.categories))
+            return (codes[:, None] == numpy.arange(len(self.categories))).astype(numpy.float64)
         values = numpy.array([self._value(cell, line, file) for cell, line in zip(cells, lines, strict=True)])
         return numpy.stack([values, numpy.isnan(values)], 1) if self.has_missing else values[:, None]
 
@@ -130,7 +138,7 @@ class Column:
         try:
             value = _READERS[self.kind](cell, self.format)
         except (ValueError, KeyError):
-            raise DataError(f"{place}: {cell!r} is no {self.kind}, as the others of the column are") from None
+            raise DataError(f"{place}: {cell!r} is no {self.kind}, but the column was one in training") from None
         if not numpy.isfinite(value):
             raise DataError(f"{place}: {cell!r} is not finite; expected a finite number")
         return value
@@ -171,7 +179,8 @@ def describe(name: str, cells: Sequence[str], file: str = "", lines: Sequence[in
         delimiter: of the file; where it is a comma, numbers have no decimal comma that could be one between thousands.
 
     Raises:
-        DataError: text stands among numbers, so that it seems to be an error; or a comma may separate thousands or decimals.
+        DataError: text stands among numbers, so that it seems to be an error; a comma may separate thousands or decimals; the first
+            part of dates may be the day or the month; or the numbers of a column have separators or a currency sign.
     """
     present = [cell for cell in cells if not is_missing(cell)]
     has_missing = len(present) < len(cells)
@@ -183,9 +192,10 @@ def describe(name: str, cells: Sequence[str], file: str = "", lines: Sequence[in
     values = sorted(set(present))
     if {value.lower() for value in values} <= _FLAGS.keys():
         return Column(name, "flag", has_missing=has_missing)
-    form = _date_format(values)
+    form = _date_format(name, values, file)
     if form:
         return Column(name, "date", form, has_missing=has_missing)
+    refuse_unread_numbers(f"{file}, column {name!r}", present)
     _refuse_typo(name, cells, file, lines)
     if len(values) == 1 and not has_missing:
         return Column(name, "ignored", reason="all rows have the same text")
@@ -200,10 +210,16 @@ def number_format(name: str, cells: Sequence[str], file: str, delimiter: str) ->
     """The key of ``NUMBERS`` by which all cells are numbers; "" if there is none.  For the arguments see :func:`describe`."""
     odd = [cell for cell in cells if not is_number(cell)]
     if not odd:
-        return "plain"
+        has_points = [cell for cell in cells if not _INTEGER.fullmatch(cell)]
+        may_be_thousands = has_points and all(_POINT_THOUSANDS.fullmatch(cell) for cell in has_points)
+        return "decimal point" if delimiter == ";" and may_be_thousands else "plain"
     if all(cell.endswith("%") and is_number(cell[:-1]) for cell in odd):
         return "percentage"
     has_thousands, has_decimals = (all(form.fullmatch(cell) for cell in odd) for form in (_THOUSANDS, _DECIMAL_COMMA))
+    if not has_thousands and any(map(_POINT_THOUSANDS.fullmatch, odd)):
+        forms = (_POINT_THOUSANDS, _DECIMAL_COMMA, _INTEGER)
+        fits = all(any(form.fullmatch(cell) for form in forms) for cell in cells)
+        return "decimal comma, points between thousands" if fits else ""
     if not (has_thousands and has_decimals):
         return "thousands" if has_thousands else "decimal comma" if has_decimals else ""
     if delimiter == ",":
@@ -214,11 +230,32 @@ def number_format(name: str, cells: Sequence[str], file: str, delimiter: str) ->
     )
 
 
-def _date_format(values: Sequence[str]) -> str:
-    """The format of dates by which all values can be read; "" if there is none."""
+def refuse_unread_numbers(place: str, cells: Sequence[str]) -> None:
+    """Refuse a column of numbers in a form that is not read, which would become classes.
+
+    Raises:
+        DataError: all cells are numbers with separators or currency signs.
+    """
+    if all(map(_UNREAD_NUMBER.fullmatch, cells)):
+        odd = next(cell for cell in cells if not is_number(cell))
+        raise DataError(f"{place}: {odd!r} seems to be a number; write the numbers without currency signs, and without separators")
+
+
+def _date_format(name: str, values: Sequence[str], file: str) -> str:
+    """The format of dates by which all values can be read; "" if there is none.
+
+    Raises:
+        DataError: day and month may be swapped.
+    """
     if not any(character.isdigit() for character in values[0]):
         return ""
     fits = [form for form in ("iso", *(d + t for d in (*_DATES, *_SLASHED) for t in _TIMES)) if _can_read(values, form)]
+    is_ambiguous = fits and fits[0].startswith("%m/%d") and fits[0].replace("%m/%d", "%d/%m") in fits
+    if is_ambiguous:
+        raise DataError(
+            f"{file}, column {name!r}: {values[0]!r} may begin with the month or the day, and no other value tells; "
+            "write the dates as year-month-day"
+        )
     return fits[0] if fits else ""
 
 

@@ -52,6 +52,7 @@ class TabularData:
     held_out: numpy.ndarray | None = None  # (n,) bool: the test rows of a file with its own split
     target_name: str = "target"
     columns: tuple[Column, ...] = ()  # how the features of a CSV file were made of its columns; else empty
+    has_header: bool = True  # of a CSV file
 
     def __len__(self) -> int:
         return len(self.features)
@@ -64,8 +65,8 @@ def load(
 
     The columns of a CSV file may be numbers (also 1,234.5 and 12%, and 1234,5 between semicolons), true and false, dates, which
     become days since 1970, and text, which becomes a column of 0 and 1 for each of up to 20 values, or else the rank of the value.
-    A column with a missing value gets another one that says where.  Rows without a target, and columns that tell rows apart and
-    nothing else, are left out.  :attr:`TabularData.notes` say all of this.
+    A column with a missing value gets another one that says where.  Rows without a target, texts that are different in most rows,
+    and row numbers in a first column without a name are left out.  :attr:`TabularData.notes` say all of this.
 
     Args:
         source: one of :data:`BUILT_IN`, or the path of a .csv or .npz file.
@@ -129,6 +130,7 @@ def _from_csv(path: Path, target: str | int | None, task: str, ignore: Sequence[
     if len(rest) < 2:
         raise DataError(f"{path}: only one column, {table.names[column]!r}; expected feature columns and a target column")
     name, notes = table.names[column], [f"target: column {table.names[column]!r}" + (" (the last one)" if target is None else "")]
+    notes += table.notes
     has_target = [not is_missing(cell) for cell in table.cells(column)]
     if not any(has_target):
         raise DataError(f"{path}, target column {name!r}: all values are missing; choose another column")
@@ -148,7 +150,7 @@ def _from_csv(path: Path, target: str | int | None, task: str, ignore: Sequence[
     targets = infer(table.cells(column), str(path), name, table.lines, task, table.delimiter)
     names = tuple(found for c in columns for found in c.names)
     made = _dataset(path, features, targets, names, (*notes, *_notes(columns)))
-    return replace(made, target_name=name, columns=tuple(columns))
+    return replace(made, target_name=name, columns=tuple(columns), has_header=table.has_header)
 
 
 def encode(table: Table, columns: Sequence[Column], numbers: Sequence[int] | None = None) -> numpy.ndarray:
@@ -182,10 +184,14 @@ def _notes(columns: Sequence[Column]) -> list[str]:
         if found:
             counts = [f"{c.name} ({len(c.categories)} values)" if c.categories else c.name for c in found]
             notes.append(f"{meaning}: {joined(counts)}")
-    for form in ("thousands", "decimal comma", "percentage"):
+    for form in ("thousands", "decimal comma", "decimal comma, points between thousands", "percentage"):
         found = [c for c in columns if c.format == form]
         if found:
             notes.append(f"numbers with {form}: {joined([c.name for c in found])}")
+    found = [c for c in columns if c.format == "decimal point"]
+    if found:
+        advice = "if it separates thousands, write the numbers without it"
+        notes.append(f"numbers with a decimal point: {joined([c.name for c in found])}; {advice}")
     missing = [c.name for c in columns if c.has_missing]
     if missing:
         notes.append(f"missing values, the mean instead, and a column that says where: {joined(missing)}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy
 
 from gpunet.backend.dtypes import is_boolean, is_integer, is_text
-from gpunet.data.columns import NUMBERS, is_number, number_format
+from gpunet.data.columns import NUMBERS, is_number, number_format, refuse_unread_numbers
 from gpunet.errors import DataError
 
 #: Integer targets with at most this many different values are inferred to be classes, if a value occurs twice.
@@ -40,13 +40,15 @@ def infer(
         delimiter: of the file.
 
     Raises:
-        DataError: all rows have the same class, every row has its own class, or text is mixed with numbers.
+        DataError: all rows have the same class, every row has its own class, text is mixed with numbers, or the numbers have
+            separators or currency signs.
     """
     numeric = [is_number(cell) for cell in cells]
     place = f"{file}, target column {column!r}"
     form = number_format(column, cells, file, delimiter)
     if form:
         return classes_of_arrays(_exact(cells, form), file, column, task)
+    refuse_unread_numbers(place, cells)
     if task == "regression" or 2 * sum(numeric) > len(cells):  # text in a column of numbers is a typo
         row = numeric.index(False)
         raise DataError(

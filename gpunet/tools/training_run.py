@@ -187,6 +187,7 @@ def prepare(options: Options) -> Setup:
         raise ArgumentError(f"--weight-decay {weight_decay}; expected zero or a positive number")
 
     dataset = data.load(options.data, options.target, options.task, options.ignore)
+    _refuse_equal_names(options.data, dataset)
     loss = choose_loss(options.loss, dataset.task, len(dataset.class_names))
     split = data.split(dataset, options.test_size, _generator(options.seed, "split"))
     outputs = len(dataset.class_names) if loss == "cross_entropy" else 1
@@ -196,6 +197,18 @@ def prepare(options: Options) -> Setup:
     }  # fmt: skip
     standardisation = data.standardise(split.train)
     return Setup(dataset, split, standardisation, network, loss, optimizer, learning_rate, weight_decay, schedule, precision)
+
+
+def _refuse_equal_names(path: str, dataset: TabularData) -> None:
+    """Refuse a column that ``gpunet predict`` could not find by its name.
+
+    Raises:
+        DataError: another column has the name of a column that is used.
+    """
+    names = [*[column.name for column in dataset.columns], dataset.target_name]
+    for column in dataset.columns:
+        if column.kind != "ignored" and names.count(column.name) > 1:
+            raise DataError(f"{path}: {names.count(column.name)} columns are named {column.name!r}; rename them")
 
 
 def _sizes(text: str) -> list[int]:
@@ -247,6 +260,7 @@ def _config(options: Options, setup: Setup, device: Any) -> dict[str, Any]:
         "learning_rate": setup.learning_rate,
         "rows": {"train": len(setup.split.train), "test": len(setup.split.test)},
         "target": dataset.target_name,
+        "has_header": dataset.has_header if dataset.columns else None,
         "columns": [column.as_json() for column in columns],
         "features": list(dataset.feature_names),
         "classes": list(dataset.class_names),

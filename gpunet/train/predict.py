@@ -56,8 +56,8 @@ def predict(run: str | os.PathLike[str], data: str | os.PathLike[str], device: A
 
     Args:
         run: a folder that ``gpunet train`` has written.
-        data: a CSV file with the columns that the network was trained on, in any order, by the names of the header; without a
-            header, by their numbers.  It may have others, and may lack the target.
+        data: a CSV file with the columns that the network was trained on, in any order, by the names of the header; without one,
+            which is as in the file of the training, by their numbers.  It may have others, and may lack the target.
         device: of the network.
 
     Raises:
@@ -72,7 +72,7 @@ def predict(run: str | os.PathLike[str], data: str | os.PathLike[str], device: A
                                           values["target_scale"])  # fmt: skip
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{Path(run) / 'config.json'} was not written by this version of gpunet train ({error!r})") from None
-    table = read_csv(Path(data), [column.name for column in columns])
+    table = read_csv(Path(data), [column.name for column in columns], config.get("has_header"))
     features = standardisation.features(encode(table, columns))
     with no_grad():
         parts = [model(tensor(features[i : i + _BATCH], device=device)) for i in range(0, len(features), _BATCH)]

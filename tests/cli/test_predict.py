@@ -86,3 +86,19 @@ def test_folders_that_are_no_runs(capsys: pytest.CaptureFixture[str]) -> None:
     load_run("run")
     with pytest.raises(CheckpointError, match="was not written by this version of gpunet train"):
         predict("run", "things.csv")
+
+
+def test_files_without_a_header() -> None:
+    """The first row is data, also if it has numbers of columns, which are names then."""
+    Path("things.csv").write_text("".join(f"{i % 7},{i % 5},{i % 7 * 10 - i % 5 + 0.5}\n" for i in range(70)))
+    train()
+    Path("new.csv").write_text("1,0\n9,2\n3,8\n")
+    found = predict("run", "new.csv")
+    assert found.table.rows == [["1", "0"], ["9", "2"], ["3", "8"]] and found.table.names == ["0", "1"]
+    assert numpy.corrcoef(found.values, [10.5, 88.5, 22.5])[0, 1] > 0.9
+
+
+def test_columns_of_one_name_are_refused_in_training(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("things.csv").write_text("x,x,price\n" + "".join(f"{i},{i % 3},{i / 2}\n" for i in range(40)))
+    assert main(["train", "--data", "things.csv", "--epochs", "1", "--out", "run"]) == 2
+    assert "things.csv: 2 columns are named 'x'; rename them" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import numpy
 import pytest
 
 from gpunet.data import load, split, standardise
+from gpunet.data.columns import describe
 from gpunet.errors import ArgumentError, DataError
 from gpunet.launch.random import Generator
 
@@ -120,6 +121,11 @@ BAD = {
     "text": ("a,b,y\n1,2,0\n3,high,1\n5,6,1\n", r"line 3, column 'b': 'high' is not a number \(1 of 3 values are text"),
     "infinite": ("a,b,y\n1,2,0\n3,inf,1\n", "line 3, column 'b': 'inf' is not finite"),
     "missing targets": ("a,b,y\n1,2,\n3,4,NA\n", "target column 'y': all values are missing"),
+    "day or month": (
+        "a,when,y\n1,03/04/2021,1.5\n2,05/06/2021,2.5\n", "column 'when': '03/04/2021' may begin with the month or the day"
+    ),
+    "currency": ('a,y\n"$1,200",1.5\n$300,2.5\n', "column 'a': '.*' seems to be a number; write the numbers without currency"),
+    "currency of the target": ('a,y\n1.5,"$1,200"\n2.5,$300\n', "target column 'y': '.*' seems to be a number"),
     "comma": ("a;y\n1,234;0\n5;1\n", "the comma in '1,234' may separate thousands or decimals"),
     "names": ("name,y\n" + "".join(f"n{i},{i % 2}\n" for i in range(32)), r"no column is left .*name: text with 32"),
     "typo in the target": (
@@ -220,7 +226,16 @@ def test_columns_of_every_kind(csv: Any) -> None:
     ("x  y  z\n1 2   a\n3 4 b\n5 6 a\n", None, ("x", "y"), [1, 2]),
     ("x;y;z\n1,5;2;a\n3;4;b\n5,25;6;a\n", None, ("x", "y"), [1.5, 2]),
     (",x,y\n0,5,1.5\n1,6,2.5\n", None, ("x",), [5]),  # row numbers, as pandas writes them
+    (",x,y\n5,5,1.5\n2,6,2.5\n9,7,3.5\n", None, ("x",), [5]),  # of shuffled rows
+    (",x,y\n5,5,1.5\n5,6,2.5\n", None, ("0", "x"), [5, 5]),  # no row numbers
     ('"x","y"\n"1",5,1.5\n"2",6,2.5\n', None, ("x",), [5]),  # as R does
+    ("1,0,2\n9,2,3\n3,8,4\n", "1", ("0", "2"), [1, 2]),
+    ("#,Name,hp\n1,a,45.5\n2,b,60\n3,a,80\n", None, ("#", "Name=a", "Name=b"), [1, 1, 0]),
+    ("# x y\n1 2.5\n2 3\n", None, ("x",), [1]),
+    ("# some, words\nx,y\n1,2.5\n2,3\n", None, ("x",), [1]),
+    ('x,y\n"0,500",1.5\n"1,250",2.5\n', None, ("x",), [0.5]),
+    ('x,y\n"1.234,56",1.5\n"999,10",2.5\n17,3.5\n', None, ("x",), [1234.56]),
+    ("x;y\n1.234;1,5\n12.500;2,5\n999;2,5\n", None, ("x",), [1.234]),
     ('"a, b, c";y\n1;1.5\n2;2.5\n', None, ("a, b, c",), [1]),
     ("id,2020,y\n1,2,3.5\n4,5,6.5\n", "y", ("id", "2020"), [1, 2]),
     ("a,when,y\n1,01/31/2020,1.5\n2,02/01/2020,2.5\n", None, ("a", "when"), [1, 18292]),
@@ -229,6 +244,22 @@ def test_columns_of_every_kind(csv: Any) -> None:
 def test_forms_of_files(csv: Any, text: str, target: Any, names: tuple[str, ...], row: list[float]) -> None:
     data = load(csv(text), target)
     assert data.feature_names == names and data.features[0].tolist() == row
+
+
+def test_notes_of_the_header_and_of_numbers(csv: Any) -> None:
+    assert "no header found: the columns are named 0 to 3" in load(csv("country,2019,2020,2021\nUlm,1,2,3\nBonn,4,5,6.5\n")).notes
+    assert load(csv("country,2019,2020,2021\nUlm,1,2,3\nBonn,4,5,6.5\n"), "2020").feature_names[2:] == ("2019", "2021")
+    notes = load(csv(",x,y\n5,5,1.5\n2,6,2.5\n")).notes
+    assert any(note.startswith("left out: the first column, which has no name") for note in notes)
+    notes = load(csv("x;y\n1.234;1,5\n12.500;2,5\n999;2,5\n")).notes
+    assert "numbers with a decimal point: x; if it separates thousands, write the numbers without it" in notes
+    assert not any("point" in note for note in load(csv("x;y\n0.234;1,5\n12.500;2,5\n999;2,5\n")).notes)
+
+
+def test_encoded_categories_are_float64() -> None:
+    column = describe("species", ["Adelie", "Gentoo", "Adelie"])
+    encoded = column.encode(["Gentoo"], [2], "birds.csv")
+    assert encoded.dtype == numpy.float64 and encoded.tolist() == [[0.0, 1.0]]
 
 
 def test_many_texts_become_ranks(csv: Any) -> None:
