@@ -56,8 +56,8 @@ def predict(run: str | os.PathLike[str], data: str | os.PathLike[str], device: A
 
     Args:
         run: a folder that ``gpunet train`` has written.
-        data: a CSV file with the columns that the network was trained on, in any order, by the names of the header; without one,
-            which is as in the file of the training, by their numbers.  It may have others, and may lack the target.
+        data: a CSV file, with a header if the file of the training had one.  It has the columns that the network was trained on:
+            in any order with a header, else at their numbers.  It may have others, and may lack the target.
         device: of the network.
 
     Raises:
