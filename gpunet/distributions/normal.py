@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunet.autograd import Tensor
+from gpunet.autograd.complex_numbers import refuse_complex
 from gpunet.distributions import constraints
 from gpunet.distributions.distribution import Distribution
 from gpunet.distributions.parameters import as_parameters, standard_normal
@@ -165,6 +166,7 @@ class MultivariateNormal(Distribution):
 
     Raises:
         ArgumentError: not exactly one matrix is given, or it is not of its kind.
+        DtypeError: an argument is complex.
         ShapeError: the shapes do not fit together.
     """
 
@@ -194,6 +196,7 @@ class MultivariateNormal(Distribution):
                 "precision_matrix and scale_tril"
             )
         [(name, matrix)] = given.items()
+        refuse_complex("MultivariateNormal", (loc, matrix))
         if loc.ndim < 1 or matrix.ndim < 2 or len({loc.shape[-1], *matrix.shape[-2:]}) > 1:
             raise ShapeError(
                 f"MultivariateNormal: loc has shape {tuple(loc.shape)}, {name} {tuple(matrix.shape)}; expected (..., n) and "

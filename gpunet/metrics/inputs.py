@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from gpunet.autograd import Tensor, wrap
+from gpunet.autograd.complex_numbers import refuse_complex
 from gpunet.backend.dtypes import float64, is_floating
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.metrics.checks import check_labels, check_numbers
@@ -139,11 +140,13 @@ def weights_of(metric: Metric, sample_weight: Any, target: Any) -> Tensor:
     """Return the weights of rows, float64 (rows,); the first dimension of the target counts the rows.
 
     Raises:
+        DtypeError: they are complex.
         ShapeError: they have another shape.
         ArgumentError: a weight is negative or NaN.
     """
     name = type(metric).__name__
     weights = wrap(sample_weight, f"{name}.update").detach()
+    refuse_complex(f"{name}.update", [weights])
     metric._check_device("sample_weight", weights.device)
     if tuple(weights.shape) != tuple(target.shape[:1]):
         shapes = f"sample_weight has shape {tuple(weights.shape)}, target {tuple(target.shape)}"

@@ -459,6 +459,11 @@ def test_wrong_parameters_and_values_are_named() -> None:
          r"Normal: scale has 1 wrong value, such as -2.0; expected numbers above 0 \(validate_args=False skips this check\)"),
         (lambda: distributions.Normal(math.nan, 1.0), ArgumentError, "Normal: loc has 1 wrong value, such as nan; expected real"),
         (lambda: distributions.Normal(gpunet.tensor([1j]), 1.0), DtypeError, "Normal: got a tensor of complex64; expected real"),
+        (lambda: distributions.Categorical(gpunet.tensor([1j, 1.0])), DtypeError, "Categorical: got a tensor of complex64"),
+        (
+            lambda: distributions.MultivariateNormal(gpunet.tensor([1j, 1.0]), gpunet.eye(2)), DtypeError,
+            "MultivariateNormal: got a tensor of complex64; expected real numbers",
+        ),
         (lambda: distributions.Normal("a", 1.0), DtypeError, "Normal: loc='a' has type str; expected a number or a tensor"),
         (lambda: distributions.Normal(tensor([0.0, 1.0]), tensor([1.0] * 3)), ShapeError, "Normal: shapes .* cannot be broadcast"),
         (lambda: distributions.Categorical(tensor([[0.5, -0.1], [1.0, 1.0]])), ArgumentError, "Categorical: probs has 1 wrong"),

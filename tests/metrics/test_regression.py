@@ -88,3 +88,8 @@ def test_r2_of_one_row_is_nan() -> None:
 def test_errors(metric: Any, preds: Any, target: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         metric().update(gpunet.tensor(preds), gpunet.tensor(target))
+
+
+def test_complex_weights_are_refused() -> None:
+    with pytest.raises(DtypeError, match="MeanSquaredError.update: got a tensor of complex64; expected real"):
+        metrics.MeanSquaredError().update(gpunet.tensor([1.0]), gpunet.tensor([2.0]), gpunet.tensor([1j]))
