@@ -94,7 +94,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], type[Exception], s
     "length of a number": (lambda: len(gpunet.tensor(1.0)), ShapeError, ValueError, "dimensions"),
     "float as index": (lambda: [1, 2][gpunet.tensor(1.0)], DtypeError, TypeError, "float32.*index"),
     "ragged": (lambda: gpunet.tensor([[1, 2], [3]]), ShapeError, ValueError, "different lengths"),
-    "text": (lambda: gpunet.tensor(["a"]), DtypeError, TypeError, "dtype str.*real numbers"),
+    "text": (lambda: gpunet.tensor(["a"]), DtypeError, TypeError, "dtype str.*expected numbers"),
     "shape": (lambda: gpunet.zeros(2, -1), ShapeError, ValueError, r"\(2, -1\).*0 or more"),
     "fraction of a shape": (lambda: gpunet.zeros(2.5), DtypeError, TypeError, r"zeros: size=2\.5 .*expected an integer"),
     "arange": (lambda: gpunet.arange(0, 5, 0), ArgumentError, ValueError, "step=0"),
