@@ -9,6 +9,7 @@ from gpunet import nn
 from gpunet.autograd import Tensor
 from gpunet.errors import ArgumentError
 from gpunet.nn import functional
+from gpunet.ops.index import where
 
 _MEANS = ("mean", "batchmean")
 
@@ -42,15 +43,23 @@ class CountedLoss:
         self.mean = loss
         counter = _MODULES[loss]() if loss in _MODULES else loss
         self.count: Callable[[Any, Any], Any] = count or getattr(counter, "count", None) or _num_rows
-        self._total = getattr(loss, "total", None) if count is None else None
+        self._total = getattr(counter, "total", None) if count is None else None
 
     def total(self, output: Any, target: Any) -> tuple[Tensor, Any]:
         """Return the sum over the batch, whose gradients add up over batches, and the count."""
         if self._total is not None:
             total, count = self._total(output, target)
-            return total, count
-        count = self.count(output, target)
-        return self.mean(output, target) * count, count
+        else:
+            count = self.count(output, target)
+            total = self.mean(output, target) * count
+        return zero_if_uncounted(total, count), count
+
+
+def zero_if_uncounted(total: Tensor, count: Any) -> Tensor:
+    """Return the sum of a loss, or 0 if it counts nothing: the mean of ignored labels, or of no rows, is NaN."""
+    if isinstance(count, Tensor):
+        return where(count > 0, total, 0.0)
+    return total if count > 0 else where(False, total, 0.0)
 
 
 def _num_rows(output: Any, target: Any) -> int:

@@ -20,7 +20,7 @@ from gpunet.optim.grad_scaler import GradScaler
 from gpunet.optim.lr_scheduler import LRScheduler
 from gpunet.optim.swa_utils import AveragedModel
 from gpunet.train.checkpoint import check_type
-from gpunet.train.losses import CountedLoss
+from gpunet.train.losses import CountedLoss, zero_if_uncounted
 
 
 class TrainingStep:
@@ -105,7 +105,7 @@ class TrainingStep:
             if keeps_sums:
                 with no_grad():
                     summed = summed.detach().double()
-                    total.add_(summed if accumulate > 1 else summed * weight)
+                    total.add_(summed if accumulate > 1 else zero_if_uncounted(summed * weight, weight))
                     count.add_(weight)
             return output.detach() if keeps_output else None
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from gpunet.autograd import Tensor
 from gpunet.backend.dtypes import as_dtype
-from gpunet.errors import ArgumentError, CheckpointError, GpunetError
+from gpunet.errors import ArgumentError, CheckpointError, DataError, GpunetError
 from gpunet.nn import Module
 from gpunet.optim import Optimizer
 from gpunet.optim.grad_scaler import GradScaler
@@ -25,7 +25,7 @@ from gpunet.train import checkpoint
 from gpunet.train.batches import Placement
 from gpunet.train.callbacks import Callback
 from gpunet.train.evaluation import evaluate_on, ratio
-from gpunet.train.figures import Figure
+from gpunet.train.figures import Figure, as_number
 from gpunet.train.history import History
 from gpunet.train.interrupt import stop_on_interrupt
 from gpunet.train.losses import CountedLoss
@@ -34,7 +34,7 @@ from gpunet.train.preflight import check_first_batch, check_mode
 from gpunet.train.progress import Progress
 from gpunet.train.rate_finder import LearningRates, everything_kept, has_diverged, rates_between, set_rate
 from gpunet.train.run_folder import RunFolder
-from gpunet.train.schedule import make_schedule
+from gpunet.train.schedule import check_schedule, make_schedule
 from gpunet.train.state import load_state, state_of
 from gpunet.train.step import TrainingStep
 
@@ -68,7 +68,8 @@ class Trainer:
         schedule_per: "epoch" or "step": whether the schedule moves after each epoch or each optimizer step.
         ema: decay of an exponential moving average of the weights, such as 0.999; :attr:`averaged` has it, and is evaluated.
         monitor: the figure that says which epoch is best; by default "val_loss", or "train_loss" without validation.
-        mode: "min" if smaller figures are better, "max" if larger ones are.
+        mode: "min" if smaller figures are better, "max" if larger ones are; by default "min" for a loss, without which any
+            other figure is refused.
         patience: stop after so many epochs without a better figure.  NaN is never better.
         restore_best: give the model the weights of the best epoch at the end.
         capture: record the step, see :func:`gpunet.capture`; a step that cannot be recorded runs eagerly, and a warning names the
@@ -96,7 +97,7 @@ class Trainer:
         metrics: Mapping[str, Any] | None = None, count: Callable[[Any, Any], Any] | None = None, accumulate: int = 1,
         clip: float | None = None, precision: str = "float32",
         schedule: LRScheduler | Callable[[Optimizer, int], LRScheduler] | None = None, schedule_per: str | None = None,
-        ema: float | None = None, monitor: str | None = None, mode: str = "min", patience: int | None = None,
+        ema: float | None = None, monitor: str | None = None, mode: str | None = None, patience: int | None = None,
         restore_best: bool = True, capture: bool | str = True, callbacks: Sequence[Callback] = (), progress: bool = True,
         folder: str | os.PathLike[str] | RunFolder | None = None, save_every: int | None = None, resume: bool = False,
         class_names: Sequence[str] = (),
@@ -122,6 +123,7 @@ class Trainer:
         self._scaler = GradScaler("cuda" if kind == "cuda" else "cpu") if precision == "float16" else None
         self._schedule_given, self._schedule_per = schedule, schedule_per
         self._schedule: LRScheduler | None = None
+        self._schedule_length: int | None = None  # for which a function made it
         self._average = None if ema is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))
         self._monitor = Monitor(monitor, mode, patience)
         self._restores_best, self._capture = restore_best, capture
@@ -172,6 +174,7 @@ class Trainer:
         _check_count("epochs" if steps is None else "steps", epochs if steps is None else steps)
         self._prepare(_loaders(train, validation), epochs, steps)
         with self._open_folder(), stop_on_interrupt() as interrupt:
+            self._check_schedule()
             check_mode(self.model)
             started: list[Callback] = []
             try:
@@ -218,7 +221,10 @@ class Trainer:
 
     def _prepare(self, loaders: dict[str, Any], epochs: int | None, steps: int | None) -> None:
         """Work out the length of the training, and build what depends on it."""
+        if loaders["train"] is not self._loaders.get("train"):  # else training goes on within the epoch
+            self._start_epoch()
         self._loaders = loaders
+        self._monitor.num_waited = 0
         num_batches = _length(loaders["train"])
         if num_batches == 0:
             raise ArgumentError("fit: the training data have no batch")
@@ -233,11 +239,27 @@ class Trainer:
         if self._schedule is None:
             given = self._schedule_given, self._schedule_per
             self._schedule = make_schedule(*given, self.optimizer, length, self.num_steps)
+            if self._schedule is not self._schedule_given:
+                self._schedule_length = length if self._schedule_per == "epoch" else self.num_steps
+        self._lengths = length, self.num_steps
         parts = dict.fromkeys(("train", *loaders["evaluation"]))
         self._monitor.choose([f"{part}_{name}" for part in parts for name in ("loss", *self.metrics)])
+        self._check_schedule()
         self._training = self._make_step(
             self._schedule if self._schedule_per == "step" else None, self._average, adds_up="train" not in loaders["evaluation"]
         )
+
+    def _check_schedule(self) -> None:
+        """Compare the schedule, possibly that of a checkpoint, with the length of the training and with ``mode``."""
+        if self._schedule is not None:
+            made_for, mode = self._schedule_length, self._monitor.mode
+            check_schedule(self._schedule, self._schedule_per, *self._lengths, made_for=made_for, mode=mode)
+
+    def _start_epoch(self, num_batches: int = 0) -> None:
+        """Start the figures anew, at a batch of the training data."""
+        self._num_batches, self._is_exhausted, self._seconds = num_batches, False, 0.0
+        for figure in self._trained.values():
+            figure.reset()
 
     def _make_step(self, schedule: LRScheduler | None, average: AveragedModel | None, adds_up: bool) -> TrainingStep:
         return TrainingStep(
@@ -321,11 +343,9 @@ class Trainer:
         row = {"epoch": self.epoch, **figures, "lr": rate, "step": self.step, "seconds": round(self._seconds, 4)}
         self._check_finite(row)
         self._training.reset()
-        self._seconds = 0.0
         if self._is_exhausted:  # else the number of optimizer steps has ended within the epoch
-            self._is_exhausted, self._num_batches = False, 0
-        for figure in self._trained.values():
-            figure.reset()
+            self._num_batches = 0
+        self._start_epoch(self._num_batches)
         is_best = self._monitor.update(row, self._weights if self._restores_best else None)
         self.history.rows.append(row)
         self.history.best_epoch = self._monitor.epoch
@@ -352,6 +372,8 @@ class Trainer:
     def _check_finite(self, row: dict[str, Any]) -> None:
         if math.isfinite(row["train_loss"]):
             return
+        if "train" not in self._loaders["evaluation"] and not as_number(self._training.sums[1]):
+            raise DataError(f"fit: no target of epoch {row['epoch']} counts in the loss: all are ignored, or there are no rows")
         named = ((name, p) for name, p in self.model.named_parameters() if not p.isfinite().all().item())
         name = next((f"; its parameter {name!r} is not finite" for name, _ in named), "")
         rates = ", ".join(f"{group['lr']:g}" for group in self.optimizer.param_groups)
