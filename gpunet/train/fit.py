@@ -27,5 +27,8 @@ def fit(
     Args:
         model, loss, optimizer, options: see :class:`gpunet.train.Trainer`.
         train, validation, epochs, steps: see :meth:`gpunet.train.Trainer.fit`.
+
+    Returns:
+        The figures; with ``ema``, ``history.averaged`` is the model with the averaged weights, which the figures are of.
     """
     return Trainer(model, loss, optimizer, **options).fit(train, validation, epochs=epochs, steps=steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -28,18 +29,26 @@ class CountedLoss:
         loss: a module or function of (output, target) that returns a mean.
         count: a function of (output, target): what the mean divides by.  By default the loss's own method ``count``, or else the
             number of rows of the target.
+        function: that the user called, for error messages.
 
     Raises:
-        ArgumentError: the loss returns a sum, or a loss for each element.
+        ArgumentError: the loss returns a sum, or a loss for each element, or is no function of (output, target).
     """
 
-    def __init__(self, loss: Callable[[Any, Any], Tensor], count: Callable[[Any, Any], Any] | None = None) -> None:
+    def __init__(
+        self, loss: Callable[[Any, Any], Tensor], count: Callable[[Any, Any], Any] | None = None, function: str = "Trainer"
+    ) -> None:
+        if isinstance(loss, type):
+            raise ArgumentError(f"{function}: the loss is the class {loss.__name__}; expected an object: {loss.__name__}()")
         reduction = getattr(loss, "reduction", "mean")
         if not callable(loss) or reduction not in _MEANS:
             found = f"reduction={reduction!r}" if callable(loss) else repr(loss)
             raise ArgumentError(
-                f"fit: the loss has {found}; expected a loss with reduction='mean', which is weighted by what it divides by"
+                f"{function}: the loss has {found}; expected a loss with reduction='mean', which is weighted by what it divides by"
             )
+        if not _takes_two(loss):
+            name = getattr(loss, "__name__", type(loss).__name__)
+            raise ArgumentError(f"{function}: the loss {name} cannot be called as loss(output, target)")
         self.mean = loss
         counter = _MODULES[loss]() if loss in _MODULES else loss
         self.count: Callable[[Any, Any], Any] = count or getattr(counter, "count", None) or _num_rows
@@ -60,6 +69,19 @@ def zero_if_uncounted(total: Tensor, count: Any) -> Tensor:
     if isinstance(count, Tensor):
         return where(count > 0, total, 0.0)
     return total if count > 0 else where(False, total, 0.0)
+
+
+def _takes_two(function: Any) -> bool:
+    """Whether a function or module can be called with two positional arguments, as far as its signature is known."""
+    try:
+        signature = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return False
+    return True
 
 
 def _num_rows(output: Any, target: Any) -> int:

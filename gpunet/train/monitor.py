@@ -24,14 +24,14 @@ class Monitor:
         value: the best figure so far; None before there is one.  NaN is never best.
         epoch: its epoch.
         num_waited: epochs since.
-        weights: the weights of then, nested as the caller's ``weights()`` returned them; None unless they are kept.
+        weights: the weights of that epoch, nested as the caller's ``weights()`` returned them; None unless they are kept.
     """
 
     def __init__(self, name: str | None, mode: str | None, patience: int | None) -> None:
         if mode is not None and mode not in _MODES:
-            raise ArgumentError(f"fit: mode={mode!r}; expected 'min' or 'max'")
+            raise ArgumentError(f"Trainer: mode={mode!r}; expected 'min' or 'max'")
         if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
-            raise ArgumentError(f"fit: patience={patience!r}; expected a number of epochs, 1 or more, or None")
+            raise ArgumentError(f"Trainer: patience={patience!r}; expected a number of epochs, 1 or more, or None")
         self._given, self._given_mode, self.patience = name, mode, patience
         self.mode = mode or "min"
         self.name = name or ""

@@ -18,7 +18,7 @@ _COUNTS = {"epoch": int, "step": int, "_num_batches": int, "_seconds": float, "_
 
 
 def state_of(trainer: Trainer) -> dict[str, Any]:
-    """Return all that training goes on from."""
+    """Return the state that a resumed training needs."""
     return {
         "format": _FORMAT,
         "counts": {name: getattr(trainer, name) for name in _COUNTS},
