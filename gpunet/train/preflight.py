@@ -30,8 +30,8 @@ def check_optimizer(optimizer: Optimizer, modules: Iterable[nn.Module], function
     trained = {id(p) for module in modules for p in module.parameters()}
     if trained and not any(id(p) in trained for group in optimizer.param_groups for p in group["params"]):
         raise ArgumentError(
-            f"{function}: the {type(optimizer).__name__} has no parameter of the network, so it would train nothing; make it with the "
-            "parameters() of the network that is passed"
+            f"{function}: the {type(optimizer).__name__} has no parameter of the network, so it would train nothing; make it "
+            "with the parameters() of the network that is passed"
         )
 
 

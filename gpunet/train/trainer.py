@@ -145,7 +145,7 @@ class Trainer:
         self._loaders: dict[str, Any] = {}  # "train", and those to evaluate on
         self._training: TrainingStep
         self._folder: RunFolder | None = None
-        self._loaded: tuple[str, Any] | None = None  # a checkpoint that the next fit() goes on from, and its path
+        self._loaded: tuple[str, Any] | None = None  # path and state of a checkpoint that the next fit() continues
 
     @property
     def averaged(self) -> Module:

@@ -248,6 +248,9 @@ def test_arguments_of_another_kind(options: dict[str, Any], message: str) -> Non
 
 
 def test_messages_name_the_function_that_was_called() -> None:
+    model = network()
+    with pytest.raises(ArgumentError, match="^fit: clip=0; expected"):
+        gpunet.fit(model, nn.CrossEntropyLoss(), optim.Adam(model.parameters()), batches(), epochs=1, clip=0)
     with pytest.raises(DataError, match="^evaluate: a batch is a Tensor"):
         evaluate(network(), nn.CrossEntropyLoss(), [X])
     with pytest.raises(ArgumentError, match="^evaluate: the loss has reduction='sum'"):
