@@ -49,7 +49,8 @@ def make_schedule(
             raise ArgumentError(f"fit: the number of {per}s is unknown, so no schedule can be made for it; pass a schedule")
         schedule = schedule(optimizer, length)
     if schedule.optimizer is not optimizer:
-        raise ArgumentError(f"fit: the {type(schedule).__name__} belongs to another optimizer; make it with the optimizer of the Trainer")
+        name = type(schedule).__name__
+        raise ArgumentError(f"fit: the {name} belongs to another optimizer; make it with the optimizer of the Trainer")
     if isinstance(schedule, ReduceLROnPlateau) and per == "step":
         raise ArgumentError("fit: ReduceLROnPlateau looks at the monitored figure of an epoch; pass schedule_per='epoch'")
     return schedule
