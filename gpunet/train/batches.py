@@ -22,25 +22,33 @@ class Placement:
         self.dtype = tensors[0].dtype if tensors else None
         self._has_warned = False
 
-    def __call__(self, batch: Any) -> list[Any]:
+    def __call__(self, batch: Any, function: str) -> list[Any]:
         """Return the inputs of the model, followed by the target.
+
+        Args:
+            batch: a tuple or list.
+            function: that the user called, for messages.
 
         Raises:
             DataError: the batch is not a tuple or list of inputs and a target.
         """
         if not isinstance(batch, (list, tuple)) or len(batch) < 2:
             raise DataError(
-                f"fit: a batch is {_describe(batch)}; expected (inputs, target), or a tuple of several inputs and then the target"
+                f"{function}: a batch is {_describe(batch)}; expected (inputs, target), or a tuple of several inputs and then the "
+                "target"
             )
-        return [self._place(part) for part in batch]
+        return [self._place(part, function) for part in batch]
 
-    def _place(self, part: Any) -> Any:
+    def _place(self, part: Any, function: str) -> Any:
         if isinstance(part, (list, tuple)):
-            return type(part)(map(self._place, part))
+            parts = [self._place(each, function) for each in part]
+            return part._make(parts) if hasattr(part, "_make") else type(part)(parts)  # a named tuple
         tensor = part if isinstance(part, Tensor) else wrap(part)
         if self.dtype is not None and tensor.dtype != self.dtype and is_floating(tensor.dtype):
             if not self._has_warned:
-                warn_user(f"fit: the data are {tensor.dtype}, the network {self.dtype}; the data are cast to {self.dtype}")
+                warn_user(
+                    f"{function}: the data are {tensor.dtype}, the network {self.dtype}; the data are cast to {self.dtype}"
+                )
                 self._has_warned = True
             tensor = tensor.to(self.dtype)
         return tensor if tensor.device == self.device else tensor.to(self.device)

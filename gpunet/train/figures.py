@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -38,19 +39,39 @@ class Figure:
             output = output.masked_fill(is_nan, 0)
         self.metric.update(output, target)
 
-    def compute(self) -> float:
+    def compute(self, function: str = "fit") -> float:
         """Return the value.
+
+        Args:
+            function: that the user called, for the error message.
 
         Raises:
             ArgumentError: it is not one number.
         """
-        if as_number(self._has_nan):
-            return math.nan
-        value = self.metric.compute()
+        return math.nan if as_number(self._has_nan) else self._number(self.metric.compute(), function)
+
+    def check(self, output: Any, target: Any) -> None:
+        """Compute the value of a batch alone, by a copy of the metric.
+
+        Raises:
+            ArgumentError: it is not one number.
+        """
+        probe = copy.deepcopy(self)
+        try:
+            probe.reset()
+            probe.update(output, target)
+            value = probe.metric.compute()
+        except Exception:  # such as for outputs that differ in evaluation mode; training raises it, if it occurs there
+            return
+        self._number(value, "fit")
+
+    def _number(self, value: Any, function: str) -> float:
         try:
             return as_number(value)
         except (TypeError, ValueError, RuntimeError):
-            raise ArgumentError(f"fit: the metric {self.name!r} computes {value!r}; expected one number") from None
+            raise ArgumentError(
+                f"{function}: the metric {self.name!r} computes {value!r}; expected one number, as by average='macro'"
+            ) from None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums of the metric, if it tells them."""
@@ -62,6 +83,33 @@ class Figure:
         self._has_nan = bool(state["has_nan"])
         if hasattr(self.metric, "load_state_dict"):
             self.metric.load_state_dict(state["metric"])
+
+
+def figures_of(metrics: Any, function: str) -> dict[str, Figure]:
+    """Return the figures of metrics by name.
+
+    Args:
+        metrics: a mapping of names and metrics, or None.
+        function: that the user called, for error messages.
+
+    Raises:
+        ArgumentError: ``metrics`` is no such mapping, or a name is that of the loss.
+    """
+    if metrics is None:
+        return {}
+    if not isinstance(metrics, Mapping):
+        raise ArgumentError(
+            f"{function}: metrics is a {type(metrics).__name__}; expected a dict of names and metrics, such as {{'accuracy': ...}}"
+        )
+    for name, metric in metrics.items():
+        if not isinstance(name, str) or name == "loss":
+            raise ArgumentError(f"{function}: a metric has the name {name!r}; expected a string other than 'loss'")
+        if isinstance(metric, type) or not all(callable(getattr(metric, part, None)) for part in ("reset", "update", "compute")):
+            raise ArgumentError(
+                f"{function}: the metric {name!r} is {metric!r}; expected an object with reset(), update(output, target) and "
+                "compute()"
+            )
+    return {name: Figure(name, metric) for name, metric in metrics.items()}
 
 
 def as_number(value: Any) -> float:

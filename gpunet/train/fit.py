@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gpunet.autograd import Tensor
+from gpunet.errors import ArgumentError
 from gpunet.nn import Module
 from gpunet.optim import Optimizer
 from gpunet.train.history import History
@@ -27,5 +28,14 @@ def fit(
     Args:
         model, loss, optimizer, options: see :class:`gpunet.train.Trainer`.
         train, validation, epochs, steps: see :meth:`gpunet.train.Trainer.fit`.
+
+    Returns:
+        The figures; with ``ema``, ``history.averaged`` is the model with the averaged weights, which the figures are of.
     """
-    return Trainer(model, loss, optimizer, **options).fit(train, validation, epochs=epochs, steps=steps)
+    try:
+        trainer = Trainer(model, loss, optimizer, **options)
+    except ArgumentError as error:
+        if not str(error).startswith("Trainer: "):
+            raise
+        raise ArgumentError(f"fit: {str(error).removeprefix('Trainer: ')}") from None  # the function that the user called
+    return trainer.fit(train, validation, epochs=epochs, steps=steps)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gpunet.errors import ArgumentError, MissingDependencyError
+from gpunet.nn import Module
 
 __all__ = ["History"]
 
@@ -20,12 +21,14 @@ class History:
         best_epoch: the epoch with the best monitored figure; None before there is one.
         ending: why training ended: "finished", "early" (patience ran out), "stopped" (a callback) or "interrupted" (Ctrl-C); ""
             before.
+        averaged: the model with the moving averages of the weights, of the best epoch; None without ``ema``.
     """
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
         self.best_epoch: int | None = None
         self.ending = ""
+        self.averaged: Module | None = None
 
     def __getitem__(self, name: str) -> list[float]:
         names = [*self.rows[0]] if self.rows else []

@@ -12,7 +12,7 @@ LOCK = ".lock"
 
 
 class FolderLock:
-    """Hold a folder, as a context manager.  The file of the lock stays: only who holds it counts.
+    """Hold a folder, as a context manager.  The lock file stays after the release; only an open, locked file holds the folder.
 
     Raises:
         CheckpointError: another process, or another Trainer of this one, holds the folder, or it cannot be written.
@@ -20,26 +20,35 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LOCK
+        self._file: IO[str] | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this object holds the folder."""
+        return self._file is not None
 
     def __enter__(self) -> FolderLock:
         try:
-            self._file = self.path.open("a+", encoding="utf-8")
+            file = self.path.open("a+", encoding="utf-8")
         except OSError as error:
             raise CheckpointError(f"cannot write the run folder {self.path.parent}: {error.strerror or error}") from None
-        if not _acquire(self._file):
-            self._file.seek(0)
-            owner = self._file.read().strip() or "another process"
-            self._file.close()
+        if not _acquire(file):
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            file.close()
             raise CheckpointError(
                 f"the run folder {self.path.parent} is in use by {owner}; wait for its end, or choose another folder"
             )
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()}")
-        self._file.flush()
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        self._file = file
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def _acquire(file: IO[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -56,10 +57,11 @@ class _FileLogger(Callback):
 
 
 class JSONLinesLogger(_FileLogger):
-    """Write a JSON object per line for each epoch."""
+    """Write a JSON object per line for each epoch.  A figure that is NaN or infinite is null, because JSON lacks them."""
 
     def _write(self, file: TextIO, row: dict[str, Any]) -> None:
-        file.write(json.dumps(row) + "\n")
+        numbers = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        file.write(json.dumps(numbers, allow_nan=False) + "\n")
 
 
 class CSVLogger(_FileLogger):

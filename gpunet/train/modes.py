@@ -1,4 +1,4 @@
-"""Evaluation mode for a while: each module gets the mode back that it had."""
+"""A context manager for evaluation mode."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpunet.nn import Module
 
 @contextlib.contextmanager
 def evaluating(*models: Module) -> Iterator[None]:
-    """Put models into evaluation mode; on exit each module is in the mode of before, such as frozen batch norms."""
+    """Put models into evaluation mode; on exit restore the mode of each module, such as of frozen batch norms."""
     modes = {module: module.training for model in models for module in model.modules()}
     for model in models:
         model.eval()

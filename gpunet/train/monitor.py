@@ -17,22 +17,23 @@ class Monitor:
 
     Args:
         name: the figure, such as "val_loss"; :meth:`choose` replaces None.
-        mode: "min" if smaller is better, "max" if larger is.
+        mode: "min" if smaller is better, "max" if larger is; None is "min" for a loss.
         patience: stop after so many epochs in a row that were not better; None never stops.
 
     Attributes:
         value: the best figure so far; None before there is one.  NaN is never best.
         epoch: its epoch.
         num_waited: epochs since.
-        weights: the weights of then, nested as the caller's ``weights()`` returned them; None unless they are kept.
+        weights: the weights of that epoch, nested as the caller's ``weights()`` returned them; None unless they are kept.
     """
 
-    def __init__(self, name: str | None, mode: str, patience: int | None) -> None:
-        if mode not in _MODES:
-            raise ArgumentError(f"fit: mode={mode!r}; expected 'min' or 'max'")
+    def __init__(self, name: str | None, mode: str | None, patience: int | None) -> None:
+        if mode is not None and mode not in _MODES:
+            raise ArgumentError(f"Trainer: mode={mode!r}; expected 'min' or 'max'")
         if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
-            raise ArgumentError(f"fit: patience={patience!r}; expected a number of epochs, 1 or more, or None")
-        self._given, self.mode, self.patience = name, mode, patience
+            raise ArgumentError(f"Trainer: patience={patience!r}; expected a number of epochs, 1 or more, or None")
+        self._given, self._given_mode, self.patience = name, mode, patience
+        self.mode = mode or "min"
         self.name = name or ""
         self.value: float | None = None
         self.epoch: int | None = None
@@ -43,11 +44,18 @@ class Monitor:
         """Take the figure among those of a training run; by default the loss of the data set "val", or else of the training.
 
         Raises:
-            ArgumentError: there is no such figure.
+            ArgumentError: there is no such figure, or it is no loss and there is no ``mode``.
         """
-        self.name = self._given or ("val_loss" if "val_loss" in figures else "train_loss")
-        if self.name not in figures:
-            raise ArgumentError(f"fit: monitor={self.name!r}; expected one of {', '.join(figures)}")
+        name = self._given or ("val_loss" if "val_loss" in figures else "train_loss")
+        if name not in figures:
+            raise ArgumentError(f"fit: monitor={name!r}; expected one of {', '.join(figures)}")
+        if self._given_mode is None and not name.endswith("_loss"):
+            raise ArgumentError(
+                f"fit: monitor={name!r} without mode; pass mode='min' if smaller figures are better, 'max' if larger ones are"
+            )
+        if name != self.name:
+            self.value = self.epoch = self.weights = None  # those of another figure
+        self.name = name
 
     def update(self, row: dict[str, Any], weights: Callable[[], Any] | None) -> bool:
         """Look at the row of an epoch; return whether it is the best so far.

@@ -1,8 +1,9 @@
-"""What would go wrong in training, told on the first batch, before the first step."""
+"""Checks of a training on its first batch, before the first step."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from gpunet import nn
@@ -12,32 +13,49 @@ from gpunet.data.randomness import preserved_globals
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.launch.tape import warn_user
 from gpunet.nn import functional
+from gpunet.optim import Optimizer
+from gpunet.train.figures import Figure
 from gpunet.train.modes import evaluating
 
 _SOFTMAX_INSIDE = (nn.CrossEntropyLoss, nn.LinearCrossEntropyLoss)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def check_mode(model: nn.Module) -> None:
+def check_optimizer(optimizer: Optimizer, modules: Iterable[nn.Module], function: str = "fit") -> None:
+    """Check that an optimizer moves a parameter of the modules.
+
+    Raises:
+        ArgumentError: they have parameters, but the optimizer has others.
+    """
+    trained = {id(p) for module in modules for p in module.parameters()}
+    if trained and not any(id(p) in trained for group in optimizer.param_groups for p in group["params"]):
+        raise ArgumentError(
+            f"{function}: the {type(optimizer).__name__} has no parameter of the network, so it would train nothing; make it "
+            "with the parameters() of the network that is passed"
+        )
+
+
+def check_mode(model: nn.Module, function: str = "fit") -> None:
     """Warn if a model was left in evaluation mode, and end it; modules that are frozen in it one by one stay."""
     if not model.training:
         warn_user(
-            "fit: the network is in evaluation mode, in which dropout and batch norm do not train; it is put into training mode. "
-            "Call model.train() before, and freeze single modules with module.eval() behind it"
+            f"{function}: the network is in evaluation mode, in which dropout and batch norm do not train; it is put into training "
+            "mode. Call model.train() before, and freeze single modules with module.eval() behind it"
         )
         model.train()
 
 
-def check_first_batch(model: nn.Module, loss: Any, batch: list[Any], loader: Any) -> None:
+def check_first_batch(model: nn.Module, loss: Any, batch: list[Any], loader: Any, figures: Iterable[Figure]) -> None:
     """Run the model on the first batch in evaluation mode, without effects, and look at its output.
 
     Args:
         batch: the inputs, and then the target.
         loader: where the batches come from.
+        figures: metrics of the training data.
 
     Raises:
         ShapeError: the output would be broadcast against the target.
-        ArgumentError: a batch norm would get a single value per channel.
+        ArgumentError: a batch norm would get a single value per channel, or the loss or a metric is not one number.
     """
     *inputs, target = batch
     output, shapes = _probe(model, inputs)
@@ -46,6 +64,10 @@ def check_first_batch(model: nn.Module, loss: Any, batch: list[Any], loader: Any
     if isinstance(output, Tensor) and isinstance(target, Tensor):
         _check_shapes(output, target)
         _check_logits(loss, output)
+    with preserved_globals(), evaluating(*([loss] if isinstance(loss, nn.Module) else [])), no_grad():
+        _check_loss(loss, output, target)
+        for figure in figures:
+            figure.check(output, target)
 
 
 def _probe(model: nn.Module, inputs: list[Any]) -> tuple[Any, list[tuple[int, ...]]]:
@@ -83,6 +105,17 @@ def _check_shapes(output: Tensor, target: Tensor) -> None:
             f"fit: the network returns {tuple(output.shape)}, the targets are {tuple(target.shape)}; the loss would compare each "
             f"row with each other row. Make the shapes equal: targets.reshape{tuple(output.shape)}, or {way_out}"
         )
+
+
+def _check_loss(loss: Any, output: Any, target: Any) -> None:
+    try:
+        value = loss(output, target)
+    except Exception:  # such as for outputs that differ in evaluation mode; training raises it, if it occurs there
+        return
+    if not isinstance(value, Tensor):
+        raise ArgumentError(f"fit: the loss returns a {type(value).__name__}, which has no gradient; expected a Tensor")
+    if value.ndim:
+        raise ArgumentError(f"fit: the loss returns the shape {tuple(value.shape)}; expected one number, such as its mean()")
 
 
 def _check_logits(loss: Any, output: Tensor) -> None:

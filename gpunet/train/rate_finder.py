@@ -84,15 +84,36 @@ def rates_between(low: float, high: float, steps: int) -> list[float]:
 
 
 def has_diverged(losses: Sequence[float]) -> bool:
-    """Whether larger rates are of no use."""
+    """Whether larger rates are of no use.
+
+    A loss without negative values has diverged at a multiple of its lowest value; any other loss when it rose by as large a
+    multiple of its range so far, or of its lowest value if that is larger.
+    """
     smoothed = smooth(losses)
-    return not math.isfinite(losses[-1]) or smoothed[-1] > _DIVERGED * min(smoothed)
+    lowest = min(smoothed)
+    scale = lowest if lowest > 0.0 else max(-lowest, smoothed[0] - lowest)
+    return not math.isfinite(losses[-1]) or smoothed[-1] - lowest > (_DIVERGED - 1.0) * scale
 
 
 def set_rate(optimizer: Optimizer, before: Sequence[float], rate: float) -> None:
-    """Set the rate of the first group, and those of the others in the ratio of before."""
+    """Set the rate of the first group; scale the rates ``before`` of the other groups by the same factor."""
     for group, own in zip(optimizer.param_groups, before):
         group["lr"] = rate * own / before[0] if before[0] else rate
+
+
+def endless(data: Iterable[Any]) -> Iterator[Any]:
+    """The batches of pass after pass over data.
+
+    Raises:
+        ArgumentError: two passes in a row have no batch; the first may begin at the end of a data set.
+    """
+    num_empty = 0
+    while num_empty < 2:
+        num_empty += 1
+        for batch in data:
+            num_empty = 0
+            yield batch
+    raise ArgumentError("find_learning_rate: the training data have no batch")
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ MODEL, CHECKPOINT, CONFIG = "model.safetensors", "checkpoint.safetensors", "conf
 class RunFolder:
     """A run folder that this process holds, as a context manager.
 
-        checkpoint.safetensors   all that training goes on from
+        checkpoint.safetensors   the state of the training, to resume it
         model.safetensors        the weights to use: the best so far
 
     Each file is replaced when its successor is complete, so that a process that is killed at any moment leaves files that can be
@@ -52,6 +52,11 @@ class RunFolder:
 
     def __exit__(self, *exception: object) -> None:
         self._lock.__exit__(*exception)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the folder was entered."""
+        return self._lock.is_held
 
     @property
     def model(self) -> Path:

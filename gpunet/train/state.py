@@ -18,10 +18,11 @@ _COUNTS = {"epoch": int, "step": int, "_num_batches": int, "_seconds": float, "_
 
 
 def state_of(trainer: Trainer) -> dict[str, Any]:
-    """Return all that training goes on from."""
+    """Return the state that a resumed training needs."""
     return {
         "format": _FORMAT,
         "counts": {name: getattr(trainer, name) for name in _COUNTS},
+        "schedule_length": trainer._schedule_length,
         "class_names": trainer.class_names,
         "rows": trainer.history.rows,
         "weights": {name: part.state_dict() for name, part in trainer._parts().items()},
@@ -50,6 +51,7 @@ def load_state(trainer: Trainer, state: Any) -> None:
             part.load_state_dict(tree_map(found, trainer._to_device, Tensor) if name.startswith("metric ") else found)
     for name in _COUNTS:
         setattr(trainer, name, state["counts"][name])
+    trainer._schedule_length = state.get("schedule_length")  # older checkpoints lack it
     trainer.class_names = state["class_names"]
     trainer.history.rows[:] = state["rows"]
     trainer.history.best_epoch = state["stateful"]["monitor"]["epoch"]
@@ -76,6 +78,7 @@ def _check(state: dict[str, Any]) -> None:
         check_type(name, state["counts"][name], kind)
         if state["counts"][name] < 0:
             raise CheckpointError(f"the checkpoint has {name}={state['counts'][name]}")
+    check_type("schedule_length", state.get("schedule_length"), int, type(None))
     for name in ("weights", "stateful", "random"):
         check_type(name, state[name], dict)
     for name, kind in (("rows", dict), ("class_names", str)):

@@ -10,6 +10,7 @@ from gpunet.autograd import Tensor, no_grad
 from gpunet.autograd.autocast import autocast
 from gpunet.backend.devices import Device
 from gpunet.backend.dtypes import float64
+from gpunet.captured.ir import tree_map
 from gpunet.errors import CheckpointError
 from gpunet.nn import Module
 from gpunet.nn.utils import clip_grad_norm_
@@ -20,7 +21,7 @@ from gpunet.optim.grad_scaler import GradScaler
 from gpunet.optim.lr_scheduler import LRScheduler
 from gpunet.optim.swa_utils import AveragedModel
 from gpunet.train.checkpoint import check_type
-from gpunet.train.losses import CountedLoss
+from gpunet.train.losses import CountedLoss, zero_if_uncounted
 
 
 class TrainingStep:
@@ -105,9 +106,9 @@ class TrainingStep:
             if keeps_sums:
                 with no_grad():
                     summed = summed.detach().double()
-                    total.add_(summed if accumulate > 1 else summed * weight)
+                    total.add_(summed if accumulate > 1 else zero_if_uncounted(summed * weight, weight))
                     count.add_(weight)
-            return output.detach() if keeps_output else None
+            return tree_map(output, Tensor.detach, Tensor) if keeps_output else None
 
         def step(*batch: Any) -> Any:
             """A window of one batch."""

@@ -1,4 +1,4 @@
-"""The training loop: :class:`Trainer`, whose state is all that training goes on from."""
+"""The training loop: :class:`Trainer`, with checkpoints of its whole state."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from gpunet.autograd import Tensor
 from gpunet.backend.dtypes import as_dtype
-from gpunet.errors import ArgumentError, CheckpointError, GpunetError
+from gpunet.errors import ArgumentError, CheckpointError, DataError, GpunetError
 from gpunet.nn import Module
 from gpunet.optim import Optimizer
 from gpunet.optim.grad_scaler import GradScaler
@@ -25,16 +24,16 @@ from gpunet.train import checkpoint
 from gpunet.train.batches import Placement
 from gpunet.train.callbacks import Callback
 from gpunet.train.evaluation import evaluate_on, ratio
-from gpunet.train.figures import Figure
+from gpunet.train.figures import as_number, figures_of
 from gpunet.train.history import History
 from gpunet.train.interrupt import stop_on_interrupt
 from gpunet.train.losses import CountedLoss
 from gpunet.train.monitor import Monitor
-from gpunet.train.preflight import check_first_batch, check_mode
+from gpunet.train.preflight import check_first_batch, check_mode, check_optimizer
 from gpunet.train.progress import Progress
-from gpunet.train.rate_finder import LearningRates, everything_kept, has_diverged, rates_between, set_rate
+from gpunet.train.rate_finder import LearningRates, endless, everything_kept, has_diverged, rates_between, set_rate
 from gpunet.train.run_folder import RunFolder
-from gpunet.train.schedule import make_schedule
+from gpunet.train.schedule import check_schedule, make_schedule
 from gpunet.train.state import load_state, state_of
 from gpunet.train.step import TrainingStep
 
@@ -46,7 +45,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 class Trainer:
     """Train a model.
 
-        trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, metrics={"accuracy": Accuracy()}, patience=5)
+        trainer = Trainer(model, nn.MSELoss(), optimizer, metrics={"error": MeanAbsoluteError()}, patience=5)
         history = trainer.fit(train, validation, epochs=30)
 
     Each figure of an epoch is a sum over its samples divided by their count (or the sum of their weights).  With ``accumulate``
@@ -68,7 +67,8 @@ class Trainer:
         schedule_per: "epoch" or "step": whether the schedule moves after each epoch or each optimizer step.
         ema: decay of an exponential moving average of the weights, such as 0.999; :attr:`averaged` has it, and is evaluated.
         monitor: the figure that says which epoch is best; by default "val_loss", or "train_loss" without validation.
-        mode: "min" if smaller figures are better, "max" if larger ones are.
+        mode: "min" if smaller figures are better, "max" if larger ones are; by default "min" if the figure is a loss; a
+            metric needs it.
         patience: stop after so many epochs without a better figure.  NaN is never better.
         restore_best: give the model the weights of the best epoch at the end.
         capture: record the step, see :func:`gpunet.capture`; a step that cannot be recorded runs eagerly, and a warning names the
@@ -96,23 +96,28 @@ class Trainer:
         metrics: Mapping[str, Any] | None = None, count: Callable[[Any, Any], Any] | None = None, accumulate: int = 1,
         clip: float | None = None, precision: str = "float32",
         schedule: LRScheduler | Callable[[Optimizer, int], LRScheduler] | None = None, schedule_per: str | None = None,
-        ema: float | None = None, monitor: str | None = None, mode: str = "min", patience: int | None = None,
+        ema: float | None = None, monitor: str | None = None, mode: str | None = None, patience: int | None = None,
         restore_best: bool = True, capture: bool | str = True, callbacks: Sequence[Callback] = (), progress: bool = True,
         folder: str | os.PathLike[str] | RunFolder | None = None, save_every: int | None = None, resume: bool = False,
         class_names: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        _check_count("accumulate", accumulate)
+        if not isinstance(model, Module):
+            raise ArgumentError(f"Trainer: model is a {type(model).__name__}; expected a Module")
+        if not isinstance(optimizer, Optimizer):
+            raise ArgumentError(f"Trainer: optimizer={optimizer!r}; expected an optimizer, such as Adam(model.parameters())")
+        _check_count("Trainer", "accumulate", accumulate)
         if save_every is not None:
-            _check_count("save_every", save_every)
+            _check_count("Trainer", "save_every", save_every)
         if clip is not None and not clip > 0.0:
-            raise ArgumentError(f"fit: clip={clip}; expected a positive number or None")
+            raise ArgumentError(f"Trainer: clip={clip}; expected a positive number or None")
         if precision not in PRECISIONS:
-            raise ArgumentError(f"fit: precision={precision!r}; expected one of {', '.join(PRECISIONS)}")
+            raise ArgumentError(f"Trainer: precision={precision!r}; expected one of {', '.join(PRECISIONS)}")
         if (resume or save_every is not None) and folder is None:
-            raise ArgumentError(f"fit: {'resume=True' if resume else f'save_every={save_every}'} without a folder; pass folder=")
+            given = "resume=True" if resume else f"save_every={save_every}"
+            raise ArgumentError(f"Trainer: {given} without a folder; pass folder=")
+        self._evaluated = figures_of(metrics, "Trainer")
         self.model, self.loss, self.optimizer = model, CountedLoss(loss, count), optimizer
         self.metrics, self.accumulate, self.clip = dict(metrics or {}), accumulate, clip
-        self._evaluated = {name: Figure(name, metric) for name, metric in self.metrics.items()}
         self._trained = copy.deepcopy(self._evaluated)
         for figure in self._trained.values():
             figure.reset()
@@ -122,6 +127,7 @@ class Trainer:
         self._scaler = GradScaler("cuda" if kind == "cuda" else "cpu") if precision == "float16" else None
         self._schedule_given, self._schedule_per = schedule, schedule_per
         self._schedule: LRScheduler | None = None
+        self._schedule_length: int | None = None  # for which a function made it
         self._average = None if ema is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))
         self._monitor = Monitor(monitor, mode, patience)
         self._restores_best, self._capture = restore_best, capture
@@ -129,6 +135,7 @@ class Trainer:
         self._folder_given, self._save_every, self._resumes = folder, save_every, resume
         self.class_names = list(class_names)
         self.history = History()
+        self.history.averaged = None if self._average is None else self._average.module
         self.epoch = self.step = self.num_rows = 0
         self.num_epochs: int | None = None
         self.num_steps: int | None = None
@@ -138,7 +145,7 @@ class Trainer:
         self._loaders: dict[str, Any] = {}  # "train", and those to evaluate on
         self._training: TrainingStep
         self._folder: RunFolder | None = None
-        self._loaded: tuple[str, Any] | None = None  # a checkpoint that the next fit() goes on from, and its path
+        self._loaded: tuple[str, Any] | None = None  # path and state of a checkpoint that the next fit() continues
 
     @property
     def averaged(self) -> Module:
@@ -169,9 +176,11 @@ class Trainer:
         """
         if (epochs is None) == (steps is None):
             raise ArgumentError(f"fit: epochs={epochs}, steps={steps}; expected one of them")
-        _check_count("epochs" if steps is None else "steps", epochs if steps is None else steps)
-        self._prepare(_loaders(train, validation), epochs, steps)
+        _check_count("fit", "epochs" if steps is None else "steps", epochs if steps is None else steps)
+        check_optimizer(self.optimizer, self._parts().values())
+        self._prepare(_loaders(train, validation, "fit"), epochs, steps)
         with self._open_folder(), stop_on_interrupt() as interrupt:
+            self._check_schedule()
             check_mode(self.model)
             started: list[Callback] = []
             try:
@@ -186,8 +195,15 @@ class Trainer:
         return self.history
 
     def evaluate(self, data: Iterable[Any]) -> dict[str, float]:
-        """Return the loss and the metrics over batches, in evaluation mode, of the averaged weights if there are any."""
-        return evaluate_on(self._place, self.averaged, self.loss, data, self._evaluated)
+        """Return the loss and the metrics over batches, in evaluation mode, of the averaged weights if there are any.
+
+        Raises:
+            ArgumentError: the data have no batch.
+        """
+        return self._evaluate(data, "evaluate")
+
+    def _evaluate(self, data: Iterable[Any], function: str) -> dict[str, float]:
+        return evaluate_on(self._place, self.averaged, self.loss, data, self._evaluated, function)
 
     def find_learning_rate(
         self, train: Iterable[Any], low: float = 1e-7, high: float = 10.0, steps: int = 100
@@ -198,18 +214,21 @@ class Trainer:
         position of ``train`` are as before afterwards, also after an error.
 
         Raises:
-            ArgumentError: the bounds are out of range, or the loss never fell.
+            ArgumentError: the bounds are out of range, the data have no batch, or the loss never fell.
         """
         rates, losses = rates_between(low, high, steps), []
+        _loaders(train, None, "find_learning_rate")
+        check_optimizer(self.optimizer, self._parts().values(), "find_learning_rate")
+        check_mode(self.model, "find_learning_rate")
         step = self._make_step(None, None, adds_up=True)
         before = [group["lr"] for group in self.optimizer.param_groups]
         stateful = [part for part in (self.optimizer, self._scaler, train) if hasattr(part, "load_state_dict")]
         with everything_kept([*self._parts().values()], stateful):
-            batches = itertools.chain.from_iterable(itertools.repeat(train))
+            batches = endless(train)
             for rate in rates:
                 set_rate(self.optimizer, before, rate)
                 step.reset()
-                while not step.add(self._place(next(batches)))[1]:
+                while not step.add(self._place(next(batches), "find_learning_rate"))[1]:
                     pass
                 losses.append(ratio(*step.sums))
                 if has_diverged(losses):
@@ -218,10 +237,11 @@ class Trainer:
 
     def _prepare(self, loaders: dict[str, Any], epochs: int | None, steps: int | None) -> None:
         """Work out the length of the training, and build what depends on it."""
+        if loaders["train"] is not self._loaders.get("train"):  # else training goes on within the epoch
+            self._start_epoch()
         self._loaders = loaders
+        self._monitor.num_waited = 0
         num_batches = _length(loaders["train"])
-        if num_batches == 0:
-            raise ArgumentError("fit: the training data have no batch")
         self.num_epochs, self.num_steps = epochs, steps
         length = epochs
         if num_batches is not None:
@@ -233,11 +253,27 @@ class Trainer:
         if self._schedule is None:
             given = self._schedule_given, self._schedule_per
             self._schedule = make_schedule(*given, self.optimizer, length, self.num_steps)
+            if self._schedule is not self._schedule_given:
+                self._schedule_length = length if self._schedule_per == "epoch" else self.num_steps
+        self._lengths = length, self.num_steps
         parts = dict.fromkeys(("train", *loaders["evaluation"]))
         self._monitor.choose([f"{part}_{name}" for part in parts for name in ("loss", *self.metrics)])
+        self._check_schedule()
         self._training = self._make_step(
             self._schedule if self._schedule_per == "step" else None, self._average, adds_up="train" not in loaders["evaluation"]
         )
+
+    def _check_schedule(self) -> None:
+        """Compare the schedule, possibly that of a checkpoint, with the length of the training and with ``mode``."""
+        if self._schedule is not None:
+            made_for, mode = self._schedule_length, self._monitor.mode
+            check_schedule(self._schedule, self._schedule_per, *self._lengths, made_for=made_for, mode=mode)
+
+    def _start_epoch(self, num_batches: int = 0) -> None:
+        """Start the figures anew, at a batch of the training data."""
+        self._num_batches, self._is_exhausted, self._seconds = num_batches, False, 0.0
+        for figure in self._trained.values():
+            figure.reset()
 
     def _make_step(self, schedule: LRScheduler | None, average: AveragedModel | None, adds_up: bool) -> TrainingStep:
         return TrainingStep(
@@ -259,8 +295,8 @@ class Trainer:
                 break
         if self._folder is not None and ending in ("stopped", "interrupted"):
             self.save()
-            if self._monitor.weights is None:
-                self._folder.save_model(self._usable(self._weights()))
+        if self._folder is not None and self._monitor.weights is None:  # no epoch was best
+            self._folder.save_model(self._usable(self._weights()))
         return ending
 
     def _ending(self) -> str:
@@ -275,9 +311,10 @@ class Trainer:
         training, start = self._training, time.perf_counter()
         try:
             for batch in self._remaining_batches():
-                parts = self._place(batch)
+                parts = self._place(batch, "fit")
                 if not self._has_checked:
-                    check_first_batch(self.model, self.loss.mean, parts, self._loaders["train"])
+                    figures = self._trained.values()
+                    check_first_batch(self.model, self.loss.mean, parts, self._loaders["train"], figures)
                     self._has_checked = True
                 output, has_stepped = training.add(parts)
                 self.num_rows += len(parts[0])
@@ -309,7 +346,7 @@ class Trainer:
         stops = [callback.on_step(self) for callback in self.callbacks]
         if self._save_every is not None and self.step % self._save_every == 0:
             self.save()
-        return any(stop is True for stop in stops)
+        return any(map(bool, stops))
 
     def _end_epoch(self) -> bool:
         """Compute the figures of an epoch, and move what moves with epochs; return whether a callback stops the training."""
@@ -321,11 +358,9 @@ class Trainer:
         row = {"epoch": self.epoch, **figures, "lr": rate, "step": self.step, "seconds": round(self._seconds, 4)}
         self._check_finite(row)
         self._training.reset()
-        self._seconds = 0.0
         if self._is_exhausted:  # else the number of optimizer steps has ended within the epoch
-            self._is_exhausted, self._num_batches = False, 0
-        for figure in self._trained.values():
-            figure.reset()
+            self._num_batches = 0
+        self._start_epoch(self._num_batches)
         is_best = self._monitor.update(row, self._weights if self._restores_best else None)
         self.history.rows.append(row)
         self.history.best_epoch = self._monitor.epoch
@@ -338,7 +373,7 @@ class Trainer:
             self.save()
             if is_best or not self._restores_best:
                 self._folder.save_model(self._usable(self._weights()))
-        return any(stop is True for stop in stops)
+        return any(map(bool, stops))
 
     def _figures(self) -> dict[str, float]:
         figures = {}
@@ -346,12 +381,14 @@ class Trainer:
             figures["train_loss"] = ratio(*self._training.sums)
             figures |= {f"train_{name}": figure.compute() for name, figure in self._trained.items()}
         for part, loader in self._loaders["evaluation"].items():
-            figures |= {f"{part}_{name}": value for name, value in self.evaluate(loader).items()}
+            figures |= {f"{part}_{name}": value for name, value in self._evaluate(loader, "fit").items()}
         return figures
 
     def _check_finite(self, row: dict[str, Any]) -> None:
         if math.isfinite(row["train_loss"]):
             return
+        if "train" not in self._loaders["evaluation"] and not as_number(self._training.sums[1]):
+            raise DataError(f"fit: no target of epoch {row['epoch']} counts in the loss: all are ignored, or there are no rows")
         named = ((name, p) for name, p in self.model.named_parameters() if not p.isfinite().all().item())
         name = next((f"; its parameter {name!r} is not finite" for name, _ in named), "")
         rates = ", ".join(f"{group['lr']:g}" for group in self.optimizer.param_groups)
@@ -392,15 +429,12 @@ class Trainer:
             self._take_state()
             yield
             return
-        if isinstance(given, RunFolder):
-            manager: Any = contextlib.nullcontext(given)
-        else:
-            try:
-                Path(given).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise CheckpointError(f"cannot write the run folder {given}: {error.strerror or error}") from None
-            manager = RunFolder(given)
-        with manager as folder:
+        folder = given if isinstance(given, RunFolder) else RunFolder(given)
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"cannot write the run folder {folder.path}: {error.strerror or error}") from None
+        with contextlib.nullcontext() if folder.is_held else folder:
             self._folder = folder
             try:
                 self._start_folder(folder)
@@ -461,7 +495,7 @@ class Trainer:
         return tensor.to(self._place.device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that training goes on from; tensors are those of the training, not copies.
+        """Return the state that a resumed training needs; its tensors are those of the training, not copies.
 
         Raises:
             ArgumentError: training has not begun: :meth:`fit` makes a part of the state.
@@ -471,18 +505,20 @@ class Trainer:
         return state_of(self)
 
 
-def _loaders(train: Any, validation: Any) -> dict[str, Any]:
+def _loaders(train: Any, validation: Any, function: str) -> dict[str, Any]:
     """The training data, and those to evaluate on by name."""
     evaluation = {} if validation is None else dict(validation) if isinstance(validation, Mapping) else {"val": validation}
     for name in evaluation:
         if not isinstance(name, str) or not name.isidentifier() or "_" in name:
-            raise ArgumentError(f"fit: a data set is named {name!r}; expected a word without underlines")
+            raise ArgumentError(f"{function}: a data set is named {name!r}; expected a word without underlines")
     for name, loader in {"train": train, **evaluation}.items():
         if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
             raise ArgumentError(
-                f"fit: the data {name!r} are a {type(loader).__name__}; expected batches that can be iterated over in each epoch, "
-                "such as a DataLoader or a list"
+                f"{function}: the data {name!r} are a {type(loader).__name__}; expected batches that can be iterated over in each "
+                "epoch, such as a DataLoader or a list"
             )
+        if _length(loader) == 0:
+            raise ArgumentError(f"{function}: the data {name!r} have no batch")
     return {"train": train, "evaluation": evaluation}
 
 
@@ -493,6 +529,6 @@ def _length(loader: Any) -> int | None:
         return None
 
 
-def _check_count(name: str, value: Any) -> None:
+def _check_count(function: str, name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"fit: {name}={value!r}; expected an integer of 1 or more")
+        raise ArgumentError(f"{function}: {name}={value!r}; expected an integer of 1 or more")

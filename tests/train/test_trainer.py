@@ -309,7 +309,7 @@ def test_best_weights_are_restored_after_an_error_and_ctrl_c() -> None:
     for callback in (Fail(), Interrupt()):
         model = network()
         metric = Values(model, [2.0, 1.0, 3.0, 3.0])
-        t = trainer(model, metrics={"score": metric}, monitor="val_score", callbacks=[callback])
+        t = trainer(model, metrics={"score": metric}, monitor="val_score", mode="min", callbacks=[callback])
         if isinstance(callback, Fail):
             with pytest.raises(RuntimeError, match="disk of the callback"):
                 t.fit(loader(), loader(), epochs=9)
