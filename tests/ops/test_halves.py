@@ -12,8 +12,8 @@ import gpunet
 from gpunet import nn
 from gpunet.backend import dtypes
 from gpunet.errors import DtypeError
-from tests.ops.test_ops import bits, every_sample, formula, run, tensors, to_numpy
-from tests.samples import Sample
+from tests.ops.test_ops import bits, formula, run, tensors, to_numpy
+from tests.samples import SAMPLES, Sample
 
 F = nn.functional
 HALVES = ("float16", "bfloat16")
@@ -42,7 +42,7 @@ def error(found: Any, expected: numpy.ndarray, dtype: str) -> float:
 
 
 @every_half
-@every_sample
+@pytest.mark.parametrize("sample", [s for s in SAMPLES if s.takes_halves], ids=lambda sample: sample.name)
 def test_results_and_gradients_are_those_of_float64(sample: Sample, dtype: str, device: str) -> None:
     """Within a rounding for results, a few for gradients; the inputs are exact in the half."""
     arrays = rounded(sample.arrays(), dtype)

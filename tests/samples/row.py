@@ -23,6 +23,7 @@ class Sample(NamedTuple):
     inputs: tuple[Input, ...]
     torch: Callable[..., Any] | None  # of (torch, *tensors)
     second: bool  # the second derivative is correct, too
+    takes_halves: bool
 
     def arrays(self, seed: int = 0, rows: int = 5) -> list[numpy.ndarray]:
         generator = numpy.random.default_rng([seed, zlib.crc32(self.name.encode())])
@@ -37,8 +38,9 @@ SAMPLES: list[Sample] = []
 
 
 def row(
-    op: str, call: Any, formula: Any, *inputs: Input, torch: Any = None, name: str = "", second: bool = True
-) -> None:
+    op: str, call: Any, formula: Any, *inputs: Input, torch: Any = None, name: str = "", second: bool = True,
+    takes_halves: bool = True,
+) -> None:  # fmt: skip
     """Add a row; ``name`` distinguishes the rows of an op."""
     oracle = torch
     if torch == SAME:
@@ -46,7 +48,7 @@ def row(
     elif isinstance(torch, str):
         oracle = lambda module, *tensors: getattr(module, torch)(*tensors)  # noqa: E731
     number = sum(sample.op == op for sample in SAMPLES)
-    SAMPLES.append(Sample(op, f"{op}-{name or number}", call, formula, inputs, oracle, second))
+    SAMPLES.append(Sample(op, f"{op}-{name or number}", call, formula, inputs, oracle, second, takes_halves))
 
 
 def same(op: str, call: Any, *inputs: Input, name: str = "", second: bool = True) -> None:
