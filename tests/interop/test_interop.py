@@ -133,7 +133,8 @@ def test_port_names_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     path.write_text(PORTED)
     found = {(f.line, f.name) for f in read_script(path).findings}
     assert found >= {
-        (4, "torch.distributed"), (6, "torch.nn.Conv7d"), (7, "torch.foo"), (8, "Tensor.to_sparse"), (9, "torch.nn.functional.relu"),
+        (4, "torch.distributed"), (6, "torch.nn.Conv7d"), (7, "torch.foo"), (8, "Tensor.to_sparse"),
+        (9, "torch.nn.functional.relu"),
     }  # fmt: skip
     assert not {name for _, name in found} & {"Tensor.transform", "torch.ones", "torch.nn.functional"}
     assert main(["port", str(path)]) == 1
