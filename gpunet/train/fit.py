@@ -6,13 +6,18 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gpunet.autograd import Tensor
-from gpunet.errors import ArgumentError
 from gpunet.nn import Module
 from gpunet.optim import Optimizer
 from gpunet.train.history import History
 from gpunet.train.trainer import Trainer
 
 __all__ = ["fit"]
+
+
+class _Fit(Trainer):
+    """A Trainer whose errors name ``fit``."""
+
+    _function = "fit"
 
 
 def fit(
@@ -32,10 +37,4 @@ def fit(
     Returns:
         The figures; with ``ema``, ``history.averaged`` is the model with the averaged weights, which the figures are of.
     """
-    try:
-        trainer = Trainer(model, loss, optimizer, **options)
-    except ArgumentError as error:
-        if not str(error).startswith("Trainer: "):
-            raise
-        raise ArgumentError(f"fit: {str(error).removeprefix('Trainer: ')}") from None  # the function that the user called
-    return trainer.fit(train, validation, epochs=epochs, steps=steps)
+    return _Fit(model, loss, optimizer, **options).fit(train, validation, epochs=epochs, steps=steps)

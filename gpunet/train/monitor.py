@@ -19,6 +19,7 @@ class Monitor:
         name: the figure, such as "val_loss"; :meth:`choose` replaces None.
         mode: "min" if smaller is better, "max" if larger is; None is "min" for a loss.
         patience: stop after so many epochs in a row that were not better; None never stops.
+        function: that the user called, for error messages.
 
     Attributes:
         value: the best figure so far; None before there is one.  NaN is never best.
@@ -27,11 +28,11 @@ class Monitor:
         weights: the weights of that epoch, nested as the caller's ``weights()`` returned them; None unless they are kept.
     """
 
-    def __init__(self, name: str | None, mode: str | None, patience: int | None) -> None:
+    def __init__(self, name: str | None, mode: str | None, patience: int | None, function: str) -> None:
         if mode is not None and mode not in _MODES:
-            raise ArgumentError(f"Trainer: mode={mode!r}; expected 'min' or 'max'")
+            raise ArgumentError(f"{function}: mode={mode!r}; expected 'min' or 'max'")
         if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
-            raise ArgumentError(f"Trainer: patience={patience!r}; expected a number of epochs, 1 or more, or None")
+            raise ArgumentError(f"{function}: patience={patience!r}; expected a number of epochs, 1 or more, or None")
         self._given, self._given_mode, self.patience = name, mode, patience
         self.mode = mode or "min"
         self.name = name or ""

@@ -91,6 +91,8 @@ class Trainer:
         ArgumentError: an argument is out of range.
     """
 
+    _function = "Trainer"  # that the user called, for error messages
+
     def __init__(
         self, model: Module, loss: Callable[[Any, Any], Tensor], optimizer: Optimizer, *,
         metrics: Mapping[str, Any] | None = None, count: Callable[[Any, Any], Any] | None = None, accumulate: int = 1,
@@ -102,21 +104,22 @@ class Trainer:
         class_names: Sequence[str] = (),
     ) -> None:  # fmt: skip
         if not isinstance(model, Module):
-            raise ArgumentError(f"Trainer: model is a {type(model).__name__}; expected a Module")
+            raise ArgumentError(f"{self._function}: model is a {type(model).__name__}; expected a Module")
         if not isinstance(optimizer, Optimizer):
-            raise ArgumentError(f"Trainer: optimizer={optimizer!r}; expected an optimizer, such as Adam(model.parameters())")
-        _check_count("Trainer", "accumulate", accumulate)
+            expected = "an optimizer, such as Adam(model.parameters())"
+            raise ArgumentError(f"{self._function}: optimizer={optimizer!r}; expected {expected}")
+        _check_count(self._function, "accumulate", accumulate)
         if save_every is not None:
-            _check_count("Trainer", "save_every", save_every)
+            _check_count(self._function, "save_every", save_every)
         if clip is not None and not clip > 0.0:
-            raise ArgumentError(f"Trainer: clip={clip}; expected a positive number or None")
+            raise ArgumentError(f"{self._function}: clip={clip}; expected a positive number or None")
         if precision not in PRECISIONS:
-            raise ArgumentError(f"Trainer: precision={precision!r}; expected one of {', '.join(PRECISIONS)}")
+            raise ArgumentError(f"{self._function}: precision={precision!r}; expected one of {', '.join(PRECISIONS)}")
         if (resume or save_every is not None) and folder is None:
             given = "resume=True" if resume else f"save_every={save_every}"
-            raise ArgumentError(f"Trainer: {given} without a folder; pass folder=")
-        self._evaluated = figures_of(metrics, "Trainer")
-        self.model, self.loss, self.optimizer = model, CountedLoss(loss, count), optimizer
+            raise ArgumentError(f"{self._function}: {given} without a folder; pass folder=")
+        self._evaluated = figures_of(metrics, self._function)
+        self.model, self.loss, self.optimizer = model, CountedLoss(loss, count, self._function), optimizer
         self.metrics, self.accumulate, self.clip = dict(metrics or {}), accumulate, clip
         self._trained = copy.deepcopy(self._evaluated)
         for figure in self._trained.values():
@@ -129,7 +132,7 @@ class Trainer:
         self._schedule: LRScheduler | None = None
         self._schedule_length: int | None = None  # for which a function made it
         self._average = None if ema is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))
-        self._monitor = Monitor(monitor, mode, patience)
+        self._monitor = Monitor(monitor, mode, patience, self._function)
         self._restores_best, self._capture = restore_best, capture
         self.callbacks = [*callbacks, *([Progress()] if progress else [])]
         self._folder_given, self._save_every, self._resumes = folder, save_every, resume
