@@ -148,6 +148,11 @@ void copy_async(void* to, const void* from, int bytes, int valid, void* return_a
     return perform();
   }
   require_shared(to, "cp.async", return_address);
+  if (linting()) {
+    const uintptr_t site = reinterpret_cast<uintptr_t>(return_address) - launch->library;
+    lint_access(destination, static_cast<size_t>(bytes), Access::write, site, true);
+    if (valid) lint_access(source, static_cast<size_t>(valid), Access::read, site, false);
+  }
   std::vector<Range> ranges{{destination, static_cast<size_t>(bytes), true}};
   if (valid) ranges.push_back({source, static_cast<size_t>(valid), false});
   add_to_group(groups_of(Kind::copy, current->thread), start(std::move(ranges), perform, return_address));

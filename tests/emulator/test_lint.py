@@ -6,7 +6,7 @@ import numpy
 import pytest
 
 from gpunet import emulator
-from gpunet.backend import disk_cache
+from gpunet.backend import cuda_sources, disk_cache
 from gpunet.backend.devices import EmulatedArray
 from gpunet.emulator import Access, Function
 
@@ -87,6 +87,27 @@ def test_sectors(code: str) -> None:
     found = only(lint(f"out[t] = {code};"), "global", False)
     assert (found.transactions, found.ideal) == GLOBAL[code]
     assert found.efficiency == GLOBAL[code][1] / GLOBAL[code][0]
+
+
+@needs_compiler
+@pytest.mark.parametrize("stride, sectors", [(1, 4), (8, 32)])
+def test_asynchronous_copies_count_at_their_start(stride: int, sectors: int) -> None:
+    """As reads of global memory, and as writes of shared memory."""
+    text = f"""\
+#include "common/primitives.cuh"
+__global__ void planted(float* out, const float* in) {{
+  __shared__ __align__(16) float s[2048]; const int t = threadIdx.x;
+  cp_async<4>(&s[32 * t], in + {stride} * t);
+  cp_async_wait_all(); __syncthreads(); out[t] = s[32 * (t ^ 1)];
+}}
+"""
+    text = cuda_sources.spliced_text(text, "planted.cu", [cuda_sources.kernel_directory()])
+    function = Function(text, "planted.cu", "planted", disk_cache.cache_directory() / "emulator")
+    with emulator.lint() as report:
+        function((1,), (32,), [numpy.zeros(4096, numpy.float32), numpy.ones(4096, numpy.float32)])
+    read, written = only(report.accesses(), "global", False), only(report.accesses(), "shared", True)
+    assert (read.bytes, read.transactions, read.ideal) == (4, sectors, 4)
+    assert (written.bytes, written.transactions, written.degree) == (4, 32, 32)
 
 
 @needs_compiler
