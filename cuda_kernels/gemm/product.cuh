@@ -33,7 +33,7 @@ __device__ __forceinline__ int tiles(int extent, int tile) { return extent / til
 // Where the sums of parts of tiles go.
 template <class A>
 struct Split {
-  A* partials;  // (blocks + tiles, values per thread, threads): those of a block in a tile at their sum
+  A* partials;  // (blocks + tiles, values per thread, threads): a block's part of a tile is at index block + tile
   unsigned int* tickets;  // one per tile, zero between launches
 };
 

@@ -112,12 +112,20 @@ class Cut(NamedTuple):
 
     @property
     def parts(self) -> int:
-        """The number of parts of tiles that blocks compute: each run ends a part, and each tile, and some end at once."""
-        return self.blocks + self.tiles - math.gcd(self.blocks, self.tiles)
+        """The number of parts of tiles that blocks compute."""
+        return num_parts(self.tiles, self.blocks)
 
     def num_partials(self, extra: int) -> int:
         """Elements of the partial sums; see :func:`workspace`."""
         return (self.blocks + self.tiles) * (self.rows * self.columns + 4 * extra * self.threads)
+
+
+def num_parts(tiles: int, blocks: int) -> int:
+    """The number of parts into which equal runs of ``blocks`` blocks cut ``tiles`` tiles.
+
+    A part ends where a run ends or a tile ends; both end together at gcd(blocks, tiles) places.
+    """
+    return blocks + tiles - math.gcd(blocks, tiles)
 
 
 def math_of(like: Array) -> Math:

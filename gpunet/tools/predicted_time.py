@@ -19,7 +19,7 @@ from gpunet.errors import ArgumentError
 from gpunet.launch.facts import Product
 from gpunet.launch.kernel import Geometry, Kernel, ceil_div
 from gpunet.launch.tape import Launch, Tape, record
-from gpunet.ops.gemm import L2_BYTES_PER_CYCLE, NUM_MULTIPROCESSORS
+from gpunet.ops.gemm import L2_BYTES_PER_CYCLE, NUM_MULTIPROCESSORS, num_parts
 from gpunet.tools import kernel_cases  # noqa: F401  fills the facts of the kernels
 from gpunet.tools.floors import Measured, measure, num_threads
 from gpunet.tools.multiprocessors import SCHEDULERS, WARP
@@ -126,7 +126,7 @@ class Tiling(NamedTuple):
     @property
     def parts(self) -> int:
         """The parts of tiles that blocks compute."""
-        return self.blocks + self.tiles - math.gcd(self.blocks, self.tiles)
+        return num_parts(self.tiles, self.blocks)
 
     @property
     def on_busiest(self) -> int:
