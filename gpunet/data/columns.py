@@ -120,21 +120,21 @@ class Column:
         """
         if self.kind == "ignored":
             return numpy.empty((len(cells), 0))
+        ranks = {value: rank for rank, value in enumerate(self.categories)}
+        values = numpy.array([self._value(cell, ranks, line, file) for cell, line in zip(cells, lines, strict=True)])
         if self.kind == "category":
-            codes = numpy.array([self._value(cell, line, file) for cell, line in zip(cells, lines, strict=True)])
-            return (codes[:, None] == numpy.arange(len(self.categories))).astype(numpy.float64)
-        values = numpy.array([self._value(cell, line, file) for cell, line in zip(cells, lines, strict=True)])
+            return (values[:, None] == numpy.arange(len(ranks))).astype(numpy.float64)
         return numpy.stack([values, numpy.isnan(values)], 1) if self.has_missing else values[:, None]
 
-    def _value(self, cell: str, line: int, file: str) -> float:
+    def _value(self, cell: str, ranks: dict[str, int], line: int, file: str) -> float:
         if is_missing(cell):
             return numpy.nan
         place = f"{file}, line {line}, column {self.name!r}"
-        if self.categories:
-            if cell not in self.categories:
+        if ranks:
+            if cell not in ranks:
                 known = joined(self.categories)
                 raise DataError(f"{place}: {cell!r} did not occur in training; expected {known}, or an empty cell")
-            return float(self.categories.index(cell))
+            return float(ranks[cell])
         try:
             value = _READERS[self.kind](cell, self.format)
         except (ValueError, KeyError):
@@ -145,8 +145,7 @@ class Column:
 
     def as_json(self) -> dict[str, Any]:
         """The attributes that differ from their defaults, as JSON holds them."""
-        needed = ("name", "kind")
-        return {key: value for key, value in asdict(self).items() if value or key in needed}
+        return {key: value for key, value in asdict(self).items() if value or key in ("name", "kind")}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Column:
