@@ -43,12 +43,12 @@ Table = Mapping[tuple[str, str], Usage]  # by (expression, architecture)
 
 
 def collect() -> Table:
-    """Compile all kernels for all architectures and measure their usage."""
+    """Compile the shown specialisations for all architectures, those of a kernel together, and measure their usage."""
 
     def measure(job: tuple[Kernel, str]) -> list[tuple[tuple[str, str], Usage]]:
         kernel, architecture = job
-        usage = compile_and_measure(kernel.file, specialisations(kernel), architecture).usage
-        return [((expression, architecture), usage[expression]) for expression in specialisations(kernel, "representative")]
+        usage = compile_and_measure(kernel.file, specialisations(kernel, "representative"), architecture).usage
+        return [((expression, architecture), found) for expression, found in usage.items()]
 
     with ThreadPoolExecutor() as pool:
         jobs = [(kernel, architecture) for kernel in KERNELS.values() for architecture in ARCHITECTURES]
