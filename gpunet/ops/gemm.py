@@ -65,6 +65,7 @@ _HANDOVER = 1500  # cycles of a fence, a ticket and the first loads of the parti
 L2_BYTES_PER_CYCLE = 64  # that one multiprocessor reads or writes
 _MAX_SLICES = 64
 _MAX_WAVES = 6  # blocks of a stream-K product on a multiprocessor
+_MAX_RUN = 8  # tiles that a stream-K block computes: with more of them, whole tiles leave multiprocessors idle for less than 1/8
 _LARGE = 1 << 24  # multiply-adds of a product that has to fill the GPU
 
 
@@ -185,7 +186,7 @@ def best_cut(rows: int, columns: int, depth: int, batches: int = 1, math: Math =
         most = max(1, min(_MAX_SLICES, steps // 2 if math == SIMT else steps)) if tiles < 2 * NUM_MULTIPROCESSORS else 1
         every = [tiles * s for s in range(1, most + 1) if ceil_div(steps, ceil_div(steps, s)) == s]  # each slice has steps
         waves = [NUM_MULTIPROCESSORS * wave for wave in range(1, _MAX_WAVES + 1)]
-        every += [blocks for blocks in waves if tiles < 8 * blocks and 2 * blocks <= tiles * steps]
+        every += [blocks for blocks in waves if tiles < _MAX_RUN * blocks and 2 * blocks <= tiles * steps]  # a run has two steps
         candidates += [Cut(*tile, tiles, blocks, math) for blocks in every]
     if rows * columns * depth * batches >= _LARGE:
         busy = [c for c in candidates if c.blocks >= 0.9 * NUM_MULTIPROCESSORS] or candidates
