@@ -17,8 +17,8 @@
 template <class T, int ROWS, int COLUMNS, bool WHOLE, class Act>
 __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS, COLUMNS>::BLOCKS) conv2d_forward(
     T* __restrict__ y, T* __restrict__ z, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets,
-    const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b, int channels, int pixels, int taps, int num_tiles,
-    int groups, const WindowShape shape, double alpha) {
+    const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b, int channels, int pixels, int taps,
+    int num_tiles, int groups, const WindowShape shape, double alpha) {
   const int of_product = tiles(channels, ROWS) * (pixels ? tiles(pixels, COLUMNS) : 1);
   for_each_part<Tile<T, ROWS, COLUMNS>>(num_tiles, taps, [&](const Part& part) {
     const int group = part.tile / of_product;

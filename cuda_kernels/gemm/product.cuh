@@ -2,11 +2,11 @@
 // an epilogue on each element.  gemm/source.cuh says where a and b come from; gemm/simt.cuh multiplies in plain arithmetic,
 // gemm/mma.cuh on tensor cores.
 //
-// Tiles are numbered row by row, those of a batch of products one after the other.  The steps along depth of all tiles, one tile
-// after the other, are shared out to the blocks in equal runs.  With as many blocks as tiles, each block computes a tile; with a
-// multiple, a tile is split into slices along depth (split-K); with any other number, blocks compute the end of a tile, whole
-// tiles, and the beginning of one (stream-K), so that all multiprocessors are busy for as long.  A block leaves the sums of a
-// part of a tile in `partials`, and the last block of the tile to finish adds them, in the order of depth, and runs the
+// Tiles are numbered row by row, those of a batch of products one after the other.  The steps along depth of all tiles, one
+// tile after the other, are shared out to the blocks in equal runs.  With as many blocks as tiles, each block computes a tile;
+// with a multiple, a tile is split into slices along depth (split-K); with any other number, blocks compute the end of a tile,
+// whole tiles, and the beginning of one (stream-K), so that all multiprocessors are busy for as long.  A block leaves the sums
+// of a part of a tile in `partials`, and the last block of the tile to finish adds them, in the order of depth, and runs the
 // epilogue.  The bits depend on the number of blocks, which the host chooses by the shape alone, and not on which is last.
 
 #include "common/reduce.cuh"
@@ -158,8 +158,8 @@ __device__ __forceinline__ bool sum_parts(
   return true;
 }
 
-// Computes a part of a tile, which has this number in its product, and calls epilogue(row, column, pack of four, valid) for each
-// pack of the tile.  Returns whether the block has done so, and not left its sums to another one.
+// Computes a part of a tile, which has this number in its product, and calls epilogue(row, column, pack of four, valid) for
+// each pack of the tile.  Returns whether the block has done so, and not left its sums to another one.
 template <class T, class Tile, class SourceOfA, class SourceOfB, class Epilogue, class Extra>
 __device__ __forceinline__ bool product(
     const Part& part, int tile, const SourceOfA& a, const SourceOfB& b, int depth, const Split<typename Tile::A>& split,
