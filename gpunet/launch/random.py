@@ -469,7 +469,8 @@ class Generator:
             arrays: those between ``out`` and the state of the generator.
         """
         state = self.state_for_launch(devices.of(out))
-        draw(out, *arrays, state, **options)
+        with numpy.errstate(all="ignore"):  # a number outside the range of a half is infinite
+            draw(out, *arrays, state, **options)
         random_advance(state, blocks=ceil_div(out.size, 4))
 
 

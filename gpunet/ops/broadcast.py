@@ -88,13 +88,13 @@ def operand_array(operand: Any, dtype: numpy.dtype[Any]) -> Any:
     """Return an operand's array, or a number as it is, converted to ``dtype`` where a ufunc would compute something else.
 
     NumPy refuses to write the result of unsigned integers and a signed 0-d array to unsigned ones.  Beside halves it would take
-    integers as float32 numbers, which have a wider range: as in PyTorch, 100000 is inf beside float16.
+    integers as float32 numbers, which have a wider range: as in PyTorch, 100000 is inf beside float16, but not in a 0-d tensor.
     """
     if not isinstance(operand, Tensor):
         return operand
     array = operand.array
     is_0d_integer = not array.ndim and array.dtype != dtype and dtypes.is_integer(dtype)
-    is_wide_integer = dtypes.is_half(dtype) and array.dtype.itemsize > 1 and dtypes.is_integer(array.dtype)
+    is_wide_integer = dtypes.is_half(dtype) and array.ndim > 0 and array.dtype.itemsize > 1 and dtypes.is_integer(array.dtype)
     return cast(operand, dtype=dtype).array if is_0d_integer or is_wide_integer else array
 
 

@@ -320,7 +320,26 @@ def log(input):
     """The natural logarithm of x."""
 
 
-@unary(lambda g, input: g / (input + 1.0), autocast="cuda: float32", takes_complex=True)
+def _log1p_of_complex(xp: Any, out: Array, z: Array) -> None:
+    """out = log(1 + z): near 0, |1 + z|^2 - 1 has its digits; of large numbers, the square does not overflow."""
+    x, y = z.real, z.imag
+    whole, height = xp.absolute(x + 1.0), xp.absolute(y)
+    larger, smaller = xp.maximum(whole, height), xp.minimum(whole, height)
+    ratio = xp.where(larger == smaller, 1.0, smaller / xp.where(larger == smaller, 1.0, larger))  # also of 0 and infinity
+    far = xp.log(larger) + 0.5 * xp.log1p(ratio * ratio)
+    near = 0.5 * xp.log1p(x * (x + 2.0) + y * y)
+    out.real = xp.where(xp.absolute(x) + height < 0.5, near, far)
+    out.imag = xp.arctan2(y, x + 1.0)
+
+
+LOG1P_OF_COMPLEX = Shim("log1p", _log1p_of_complex)
+
+
+def _log1p_array(x: Tensor) -> Array:
+    return launch_unary(LOG1P_OF_COMPLEX if is_complex(x.array.dtype) else ufunc("log1p"), x)
+
+
+@unary(lambda g, input: g / (input + 1.0), autocast="cuda: float32", takes_complex=True, forward=_log1p_array)
 def log1p(input):
     """log(1 + x), accurate near 0."""
 

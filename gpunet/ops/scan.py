@@ -140,7 +140,10 @@ def _trapezoid(function: str, y: Any, x: Any, dx: Any, dim: Any, is_cumulative: 
         areas, at = _areas(function, y, x, dx, dim)
         return areas.cumsum(at) if is_cumulative else _sum(areas, axes=(at,), keepdim=False)
 
-    found: Tensor = in_accumulator(integral)(wrap(y, function), None if x is None else wrap(x, function))
+    places = None if x is None else wrap(x, function)
+    if places is not None and not places.ndim:
+        places = _reshape(places, shape=(1,))  # promoted as a vector
+    found: Tensor = in_accumulator(integral)(wrap(y, function), places)
     return found
 
 

@@ -26,7 +26,8 @@ def _window(function: str, window_length: Any, periodic: Any, dtype: Any, device
     if count == 1:
         return from_values(numpy.ones(1), dtype, device)
     last = count if periodic else count - 1
-    return from_values(values(numpy.arange(count) / last if count else numpy.zeros(0)), dtype, device)
+    with numpy.errstate(all="ignore"):  # of a large beta, I0 is infinite, and so is a number outside the range of a half
+        return from_values(values(numpy.arange(count) / last if count else numpy.zeros(0)), dtype, device)
 
 
 @creates

@@ -58,7 +58,7 @@ def _name(cut: Cut) -> str:
 _FLOORS = {
     **MMA_FLOORS,
     ("float, 128, 128, *", "*"): Floor(0.85),
-    ("float, 64, 64, *", "*"): Floor(0.83),
+    ("float, 64, 64, *", "*"): Floor(0.82),
     ("float, 32, 128, *", "*"): Floor(0.8),
     ("float, 128, 32, *", "*"): Floor(0.8),
 }
