@@ -36,6 +36,9 @@ HALF_SPILLS = (
     "tensor cores do not take the half, and convolutions, use it"
 )
 
+#: Why products on tensor cores may spill on tiles of 128 that are not whole.
+RAGGED_SPILLS = "a few bytes around the main loop; accesses of any width take the last of the 255 registers of a thread"
+
 #: The command that updates the page.
 REWRITE = "python -m gpunet.tools.kernel_table --write"
 
@@ -61,6 +64,7 @@ def known_spills(kernel: Kernel) -> Iterator[tuple[str, str, str]]:
         yield f"{kernel.name}<{arguments}", architectures, reason
     yield "*<double*", "*", FLOAT64_SPILLS
     yield "*float16, 128, 128*[!a]>", "*", HALF_SPILLS  # not of Mma
+    yield "*, 128, 128, false*, Mma*>", "*", RAGGED_SPILLS
 
 
 def why_it_spills(kernel: Kernel, expression: str, architecture: str) -> str | None:

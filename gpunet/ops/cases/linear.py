@@ -175,15 +175,7 @@ def _weight_in_tf32(dw, db, partials, tickets, dy, x, scale, *, cut=None):
         linear_backward_weight.twin(None, db, None, None, dy, None, scale)
 
 
-linear_backward_weight.describe(
-    is_hot=True,
-    updates="tickets",
-    workspace="partials",
-    floors=_FLOORS,
-    spills={
-        ("float, 128, 128, false, Mma>", "sm_80"): "4 bytes; accesses of any width take the last of the 255 registers of a thread"
-    },
-)
+linear_backward_weight.describe(is_hot=True, updates="tickets", workspace="partials", floors=_FLOORS)
 
 
 @linear_backward_weight.cases("edge")
