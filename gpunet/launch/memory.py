@@ -14,9 +14,11 @@ import numpy
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
+from gpunet.backend.heap import keep_freed_memory
 from gpunet.launch.tape import active, constant, graph_break
 
 ndarray, _numpy_empty = numpy.ndarray, numpy.empty
+keep_freed_memory()
 
 
 def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
