@@ -197,10 +197,10 @@ def _zeros(dtype: Any) -> numpy.ndarray:
 
 @functools.lru_cache(maxsize=256)
 def _zeros_of(shape: tuple[int, ...], dtype: Any) -> numpy.ndarray:
-    zeros, count = _zeros(dtype), math.prod(shape)
-    if count <= zeros.size:
-        return zeros[:count].reshape(shape)
-    return numpy.broadcast_to(zeros[: shape[-1]] if shape[-1] <= zeros.size else zeros[0], shape)
+    zeros = _zeros(dtype)
+    first = next((d for d in range(len(shape)) if math.prod(shape[d:]) <= zeros.size), len(shape))
+    inner = shape[first:]  # as many dimensions as fit, for long inner loops
+    return numpy.broadcast_to(zeros[: math.prod(inner)].reshape(inner), shape)
 
 
 def zeros_like(array: numpy.ndarray) -> Any:
