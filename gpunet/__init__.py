@@ -167,9 +167,9 @@ _SELECTED_NAMES = {
 _STAR_SUBMODULES = ("cuda", "fft", "linalg", "nn", "ops", "optim", "special")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
-    "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors",
-    "interop", "launch", "metrics", "models", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils", "version",
-    "vision",
+    "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributed", "distributions", "emulator",
+    "errors", "interop", "launch", "metrics", "models", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils",
+    "version", "vision",
 )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ LAYERS = (
     "launch",
     "autograd",
     "ops",
+    "distributed",
     "nn optim",
     "captured",
     "data distributions",
@@ -46,7 +47,9 @@ LAYERS = (
     "tools version",
     "cli __main__",
 )
-OPTIONAL = ("cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "ml_dtypes", "safetensors", "rich", "numba", "cuda")
+OPTIONAL = (
+    "cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "ml_dtypes", "mpi4py", "safetensors", "rich", "numba", "cuda",
+)  # fmt: skip
 
 
 # ---- ops ------------------------------------------------------------------------------------------------------------

@@ -375,6 +375,8 @@ def _accumulate(gradients: Iterable[tuple[Tensor, Gradient | Array]], create: bo
                 tape.record_gradient(leaf, before)
     for leaf, hook in hooks:
         hook.function(leaf)
+    for at_end in dict.fromkeys([hook.at_end for _, hook in hooks if hook.at_end is not None]):
+        at_end()
 
 
 def _add_to_grad(before: Tensor | None, gradient: Gradient | Array, create: bool) -> Tensor:

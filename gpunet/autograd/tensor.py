@@ -401,9 +401,14 @@ def _unpickle(kind: type[Tensor], array: ndarray, device: str, requires_grad: bo
 
 _new_object = object.__new__
 class PostAccumulateHook(NamedTuple):
-    """A hook among those of a leaf that is called with the leaf, after its gradient was accumulated."""
+    """A hook among those of a leaf that is called with the leaf, after its gradient was accumulated.
+
+    Attributes:
+        at_end: called once in a backward pass, after all hooks of all leaves.
+    """
 
     function: Callable[[Tensor], None]
+    at_end: Callable[[], None] | None = None
 
 
 _FIELDS = [name for name in Tensor.__slots__ if name != "__weakref__"]

@@ -24,6 +24,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the script; see :func:`gpunet.interop.run_script.run_script`."""
+    from gpunet.distributed.process_group import stop_others
     from gpunet.interop.run_script import run_script, traceback_of_script
 
     try:
@@ -33,5 +34,6 @@ def run(arguments: argparse.Namespace) -> int:
         if lines is None:  # an error of the command, not of the script
             raise
         print(lines, end="", file=sys.stderr)
+        stop_others()
         return 1
     return 0

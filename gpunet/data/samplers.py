@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor
+from gpunet.distributed.process_group import get_rank, get_world_size, is_initialized
 from gpunet.errors import ArgumentError
 from gpunet.launch.random import Generator
 from gpunet.ops.random import rand, randint, random_keys
@@ -216,8 +217,8 @@ class DistributedSampler(_OrderSampler):
 
     Args:
         dataset: its length is what counts.
-        num_replicas: the number of processes.
-        rank: the number of this process, from 0.
+        num_replicas: the number of processes; by default that of the process group (:mod:`gpunet.distributed`).
+        rank: the number of this process, from 0; by default its rank in the group.
         shuffle: random order, the same in all processes.
         seed: of the order, the same in all processes.
         drop_last: leave out samples, so that all shares have the same length; otherwise samples repeat.
@@ -235,10 +236,13 @@ class DistributedSampler(_OrderSampler):
         seed: int = 0,
         drop_last: bool = False,
     ) -> None:
-        if num_replicas is None or rank is None:
+        if (num_replicas is None or rank is None) and not is_initialized():
             raise ArgumentError(
-                f"DistributedSampler: num_replicas={num_replicas}, rank={rank}, and there is no process group to ask; pass both"
+                f"DistributedSampler: num_replicas={num_replicas}, rank={rank}, and there is no process group to ask; pass both, "
+                "or call distributed.init_process_group() first"
             )
+        num_replicas = get_world_size() if num_replicas is None else num_replicas
+        rank = get_rank() if rank is None else rank
         _check_count("DistributedSampler", "num_replicas", num_replicas)
         if not 0 <= rank < num_replicas:
             raise ArgumentError(f"DistributedSampler: rank={rank}; expected 0 .. {num_replicas - 1}")

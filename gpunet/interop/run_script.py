@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from gpunet.distributed.process_group import export_launcher_variables
 from gpunet.errors import ArgumentError
 from gpunet.interop.torch_modules import torch_names
 
@@ -26,6 +27,7 @@ def run_script(path: str | Path, arguments: Sequence[str] = ()) -> None:
     """Run a script as ``python script arguments``, but ``torch`` and its submodules are gpunet's.
 
     Of a notebook (.ipynb) the cells with code are run in order, without lines of the shell and of IPython (``!`` and ``%``).
+    Where ``mpiexec`` started the process, RANK, LOCAL_RANK and WORLD_SIZE are set, as by torchrun.
 
     Raises:
         ArgumentError: the file does not exist, or is neither a script nor a notebook.
@@ -34,6 +36,7 @@ def run_script(path: str | Path, arguments: Sequence[str] = ()) -> None:
     script = Path(path)
     if not script.is_file():
         raise ArgumentError(f"run: no file {str(path)!r}; expected a Python script or a notebook")
+    export_launcher_variables()
     with torch_names(), _as_main(script, arguments):
         if script.suffix == ".ipynb":
             _run_notebook(script)

@@ -42,7 +42,7 @@ PLACES = {
 _ROOTS = ("torch", "torchvision")
 #: What scripts import and gpunet does not have, by the first words of the path -> the way out.
 WITHOUT = {
-    "torch.distributed": "train on one GPU: guard the calls by `if torch.distributed.is_available():`, or remove them",
+    "torch.distributed": "gpunet.distributed has process groups and collectives; train with nn.parallel.DistributedDataParallel",
     "torch.jit": "leave the function as it is, or use gpunet.capture for whole training steps",
     "torch.onnx": "save the weights with gpunet.save",
     "torch.quantization": "use float16 or bfloat16",

@@ -36,7 +36,7 @@ from gpunet.nn.loss import *
 from gpunet.nn.module import *
 from gpunet.nn.normalization import *
 from gpunet.nn.padding import *
-from gpunet.nn.parallel import *
+from gpunet.nn.parallel import DataParallel
 from gpunet.nn.pooling import *
 from gpunet.nn.recurrence import *
 from gpunet.nn.transformer import *
@@ -58,7 +58,7 @@ __all__ += loss.__all__
 __all__ += module.__all__
 __all__ += normalization.__all__
 __all__ += padding.__all__
-__all__ += parallel.__all__
+__all__ += ["DataParallel"]
 __all__ += pooling.__all__
 __all__ += recurrence.__all__
 __all__ += transformer.__all__

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpunet.autograd import Tensor, get_default_dtype, no_grad, wrap
+from gpunet.autograd import Tensor, get_default_dtype, mode, no_grad, wrap
+from gpunet.backend.dtypes import is_half
+from gpunet.distributed.collectives import sum_over_processes
+from gpunet.distributed.process_group import get_world_size, is_initialized, member
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.launch.tape import warn_user
 from gpunet.nn import init
@@ -21,6 +24,7 @@ from gpunet.nn.module import (
 from gpunet.ops.batch_norm import batch_norm_apply, normalize_batch, normalize_instances
 from gpunet.ops.creation import ones, zeros
 from gpunet.ops.face import as_integer, as_number, as_positive
+from gpunet.ops.join import cat
 from gpunet.ops.normalization import (
     check_eps,
     group_norm_forward,
@@ -34,7 +38,7 @@ from gpunet.ops.normalization import (
 __all__ = [
     "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "LayerNorm",
     "LazyBatchNorm1d", "LazyBatchNorm2d", "LazyBatchNorm3d", "LazyInstanceNorm1d", "LazyInstanceNorm2d", "LazyInstanceNorm3d",
-    "LocalResponseNorm", "RMSNorm",
+    "LocalResponseNorm", "RMSNorm", "SyncBatchNorm",
 ]  # fmt: skip
 
 
@@ -312,6 +316,94 @@ class BatchNorm3d(_BatchNorm):
     """:class:`BatchNorm1d` of volumes (n, channels, depth, height, width)."""
 
     num_dims = (5,)
+
+
+class SyncBatchNorm(_BatchNorm):
+    """Batch norm with the statistics of the batches of all processes that train together, (n, channels, ...).
+
+    In evaluation, and with one process, it is :class:`BatchNorm2d` of any number of dimensions.
+
+    Args:
+        num_features, eps, momentum, affine, track_running_stats, device, dtype: those of :class:`BatchNorm2d`.
+        process_group: the processes, by default all (:mod:`gpunet.distributed`).
+    """
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+        track_running_stats: bool = True, process_group: Any = None, device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        self.process_group = process_group
+
+    def _check_input_dim(self, input: Any) -> None:
+        shape = tuple(wrap(input).shape)
+        if len(shape) < 2:
+            raise ShapeError(f"SyncBatchNorm: the input has shape {shape}; expected (batch, channels, ...)")
+
+    def forward(self, input: Any) -> Tensor:
+        uses_batch = self.training or self.running_mean is None
+        if not uses_batch or not is_initialized() or get_world_size(self.process_group) == 1:
+            return super().forward(input)
+        self._check_input_dim(input)
+        x = wrap(input)
+        if x.shape[1] != self.num_features:
+            raise ShapeError(self._channels_message(tuple(x.shape), x.shape[1]))
+        y: Tensor = self._synchronized(x.float() if is_half(x.dtype) else x)
+        return y.to(x.dtype)
+
+    def _synchronized(self, x: Tensor) -> Any:
+        group = member("SyncBatchNorm", self.process_group)
+        dims, shape = (0, *range(2, x.ndim)), (1, -1, *[1] * (x.ndim - 2))
+        count = x.new_full((1,), x.numel() / x.shape[1])
+        total = sum_over_processes(cat([x.sum(dims), count]), group=group)
+        number = total[-1:].detach()
+        mean = total[:-1] / number
+        centred = x - mean.reshape(shape)
+        variance = sum_over_processes((centred * centred).sum(dims), group=group) / number
+        self._follow(mean.detach(), variance.detach() * (number / (number - 1.0)))
+        y = centred * (variance + self.eps).rsqrt().reshape(shape)
+        if self.weight is not None:
+            y = y * self.weight.to(x.dtype).reshape(shape)
+        return y if self.bias is None else y + self.bias.to(x.dtype).reshape(shape)
+
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics towards those of a batch."""
+        if not self.training or self.running_mean is None or mode.current.recomputes:
+            return
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        with no_grad():
+            self.num_batches_tracked.add_(1)
+            share: Any = self.momentum
+            for running, batch in ((self.running_mean, mean), (self.running_var, variance)):
+                if share is None:
+                    running.add_((batch - running) / self.num_batches_tracked)
+                else:
+                    running.lerp_(batch.to(running.dtype), share)
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:
+        """Replace the batch norms in ``module`` by this one, with their parameters and buffers.
+
+        Returns:
+            The module; if it is a batch norm itself, its replacement.
+        """
+        if isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm):
+            dtype = None if module.weight is None else module.weight.dtype
+            made = cls(
+                module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats, process_group,
+                dtype=dtype,
+            )  # fmt: skip
+            made.weight, made.bias = module.weight, module.bias
+            for name in ("running_mean", "running_var", "num_batches_tracked"):
+                setattr(made, name, getattr(module, name))
+            made.train(module.training)
+            return made
+        for name, child in list(module.named_children()):
+            replacement = cls.convert_sync_batchnorm(child, process_group)
+            if replacement is not child:
+                setattr(module, name, replacement)
+        return module
 
 
 class _InstanceNorm(_NormBase):

@@ -91,11 +91,11 @@ def test_missing_names_are_named() -> None:
     with torch_names():
         import torch
 
-        assert torch.nn is gpunet.nn and not hasattr(torch, "distributed")
+        assert torch.nn is gpunet.nn and not hasattr(torch, "quantization")
         with pytest.raises(MissingNameError, match=r"torch\.fourier is not in gpunet; `gpunet port SCRIPT` lists all"):
             torch.fourier  # noqa: B018
-        with pytest.raises(MissingModuleError, match=r"torch\.distributed is not in gpunet: train on one GPU"):
-            import torch.distributed
+        with pytest.raises(MissingModuleError, match=r"torch\.quantization is not in gpunet: use float16"):
+            import torch.quantization
         with pytest.raises(MissingModuleError, match=r"torch\.jit is not in gpunet: leave the function as it is"):
             from torch import jit  # noqa: F401
     assert place_of("torch.nn.modules.linear") == "gpunet.nn" and place_of("torch.nn.nothing") is None
@@ -118,7 +118,7 @@ def test_error_of_the_script_has_its_traceback(tmp_path: Path, capsys: pytest.Ca
 PORTED = """
 import torch
 from torch import nn as layers
-import torch.distributed as dist
+import torch.quantization as quantization
 from torchvision.models import resnet18
 m = layers.Conv7d(1, 2)
 y = torch.foo(3)
@@ -133,7 +133,7 @@ def test_port_names_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     path.write_text(PORTED)
     found = {(f.line, f.name) for f in read_script(path).findings}
     assert found >= {
-        (4, "torch.distributed"), (6, "torch.nn.Conv7d"), (7, "torch.foo"), (8, "Tensor.to_sparse"),
+        (4, "torch.quantization"), (6, "torch.nn.Conv7d"), (7, "torch.foo"), (8, "Tensor.to_sparse"),
         (9, "torch.nn.functional.relu"),
     }  # fmt: skip
     assert not {name for _, name in found} & {"Tensor.transform", "torch.ones", "torch.nn.functional"}
