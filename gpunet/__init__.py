@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         mps,
         multiprocessing,
         nn,
+        onnx,
         ops,
         optim,
         random,
@@ -168,7 +169,7 @@ _STAR_SUBMODULES = ("cuda", "fft", "linalg", "nn", "ops", "optim", "special")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
     "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors",
-    "interop", "launch", "metrics", "models", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils", "version",
+    "interop", "launch", "metrics", "models", "mps", "multiprocessing", "onnx", "random", "testing", "tools", "train", "utils", "version",
     "vision",
 )  # fmt: skip
 

@@ -81,6 +81,8 @@ class Op:
 
 #: The differentiable ops of the library by name.
 OPS: dict[str, Op] = {}
+#: Called with each op that any thread has run: the op, its inputs, its options and its results.
+observers: list[Callable[[Op, Sequence[Any], dict[str, Any], Sequence[Tensor]], None]] = []
 
 
 def _register(op: Op, call: Callable[..., Any], methods: str) -> Callable[..., Any]:
@@ -93,6 +95,11 @@ def _register(op: Op, call: Callable[..., Any], methods: str) -> Callable[..., A
     for name in methods.split():
         setattr(Tensor, name, call)
     return call
+
+
+def _notify(op: Op, inputs: Sequence[Any], options: dict[str, Any], results: Sequence[Tensor]) -> None:
+    for observe in observers:
+        observe(op, inputs, options, results)
 
 
 # ---- primitives -------------------------------------------------------------------------------------------------------
@@ -297,6 +304,8 @@ def primitive(
                 result._view_version = base._version[0]
         if mode.current.enabled:
             op.record(result, inputs, options)
+        if observers:
+            _notify(op, inputs, options, (result,))
         return result
 
     call.derivatives = op.set_derivatives  # type: ignore[attr-defined]
@@ -484,6 +493,8 @@ def fused(
                         tensor._node, tensor._index, tensor._requires_grad = node, index, True
                 if packing:
                     node.pack()
+            if observers:
+                _notify(op, inputs, options, tensors)
             return (*tensors,) if type(result) is tuple else tensors[0]
 
         call.backward = op.set_backward  # type: ignore[attr-defined]

@@ -1,0 +1,117 @@
+"""Compare an exported model with the original, by onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+from gpunet.autograd import make_tensor, no_grad
+from gpunet.backend.dtypes import is_floating
+from gpunet.errors import ExportError, GpunetError, MissingDependencyError
+from gpunet.interop.tracing.graph import Graph
+from gpunet.interop.tracing.trace import Call, Dynamic, resized, sizes_of
+from gpunet.nn import Module
+
+if TYPE_CHECKING:
+    import onnx
+
+#: The largest difference, as a part of the largest element.
+TOLERANCE = 1e-5
+
+
+def runtime() -> Any:
+    """The module onnxruntime.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingDependencyError(
+            "onnx.export compares the file with the model by onnxruntime, which is not installed: pip install 'gpunet[onnx]', or pass "
+            "verify=False"
+        ) from None
+    return onnxruntime
+
+
+def session(content: bytes) -> Any:
+    """A session of onnxruntime on the CPU, without its warnings."""
+    library = runtime()
+    options = library.SessionOptions()
+    options.log_severity_level = 4
+    return library.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def check(
+    proto: onnx.ModelProto, model: Module, call: Call, graph: Graph, dynamic: Dynamic, has_parameters: bool = True
+) -> None:
+    """Compare the results for the call, and for other sizes of the dynamic dimensions.
+
+    Raises:
+        ExportError: onnxruntime cannot run the model, or results differ.
+    """
+    weights = {} if has_parameters else graph.parameters
+    try:
+        running = session(proto.SerializeToString())
+    except Exception as error:  # onnxruntime's own classes
+        raise ExportError(f"onnxruntime cannot load the exported model: {_first_line(error)}") from None
+    expected = {value.name for value in running.get_inputs()}
+    random = numpy.random.default_rng(0)
+    for number, sizes in enumerate(_variants(sizes_of(call, dynamic))):
+        tensors = resized(call, dynamic, sizes)
+        if number:  # other values, too
+            tensors = [make_tensor(random.choice(t.array.reshape(-1), t.array.shape).astype(t.dtype)) for t in tensors]
+        feed = {name: tensor.array.copy() for (name, _), tensor in zip(graph.inputs, tensors)}
+        try:
+            with no_grad():
+                wanted = [output.array for output in call.run(model, tensors)]
+        except GpunetError:
+            if number < 2:
+                raise
+            continue  # the model itself does not take this size
+        try:
+            found = running.run(None, {**{n: v for n, v in weights.items() if n in expected}, **feed})
+        except Exception as error:
+            raise ExportError(f"onnxruntime cannot run the exported model{_for(sizes)}: {_first_line(error)}") from None
+        names = [value.name for value in proto.graph.output]
+        for name, ours, theirs in zip(names, wanted, found):
+            _compare(name, ours, theirs, sizes)
+
+
+def _variants(own: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """The sizes to compare: the call's, larger ones, and 1."""
+    yield {**own}
+    if own:
+        yield {name: size + 2 for name, size in own.items()}
+        yield dict.fromkeys(own, 1)
+
+
+def _compare(name: str, ours: Any, theirs: Any, sizes: Mapping[str, int]) -> None:
+    if ours.shape != theirs.shape:
+        raise ExportError(f"onnxruntime's result {name!r} has shape {theirs.shape}{_for(sizes)}; the model's has {ours.shape}")
+    if is_floating(ours.dtype):
+        finite = numpy.isfinite(ours)
+        scale = numpy.abs(ours[finite]).max(initial=0.0)
+        differences = numpy.abs(numpy.subtract(theirs, ours, dtype=numpy.float64)[finite])
+        difference = differences.max(initial=0.0)
+        if difference <= TOLERANCE * scale + 1e-30 and numpy.array_equal(theirs[~finite], ours[~finite], equal_nan=True):
+            return
+    elif (ours == theirs).all():
+        return
+    else:
+        difference, scale = (ours != theirs).mean(), "of the elements"
+    raise ExportError(
+        f"the results of the exported model differ{_for(sizes)}: {name!r} by {difference:.3g}, where the largest element is {scale}; "
+        "the file was not written"
+    )
+
+
+def _for(sizes: Mapping[str, int]) -> str:
+    return f" for {', '.join(f'{name}={size}' for name, size in sizes.items())}" if sizes else ""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:500]

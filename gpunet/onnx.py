@@ -1,0 +1,3 @@
+"""Functions of ``torch.onnx``, and ``load``."""
+
+from gpunet.interop.onnx import *
