@@ -44,7 +44,8 @@ class Builder:
     def __init__(self, graph: Graph, opset: int) -> None:
         self.graph, self.opset = graph, opset
         self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.initializers: dict[str, onnx.TensorProto] = {}  # weights
+        self.constants: dict[str, onnx.TensorProto] = {}
         self._names: dict[Ref, str] = {}
         self._numbers: dict[tuple[str, bytes], str] = {}
         self._sizes: dict[str, str] = {}
@@ -70,17 +71,23 @@ class Builder:
         self._taken.add(found)
         return found
 
-    def constant(self, value: Any, dtype: Any = None, name: str = "constant") -> str:
-        """The name of an initializer; equal small ones are one."""
+    def constant(self, value: Any, dtype: Any = None) -> str:
+        """The name of a constant; equal small ones are one."""
         array = numpy.asarray(value, dtype)
-        key = (name + array.dtype.str + str(array.shape), array.tobytes()) if array.size <= 64 or name != "constant" else None
-        if key is not None and key in self._numbers:
-            return self._numbers[key]
-        unique = self._unique(name)
-        self.initializers[unique] = numpy_helper.from_array(numpy.ascontiguousarray(array).reshape(array.shape), unique)
-        if key is not None:
-            self._numbers[key] = unique
-        return unique
+        key = (array.dtype.str + str(array.shape), array.tobytes()) if array.size <= 64 else None
+        if key is None or key not in self._numbers:
+            name = self._unique("constant")
+            self.constants[name] = _tensor(array, name)
+            if key is None:
+                return name
+            self._numbers[key] = name
+        return self._numbers[key]
+
+    def weight(self, array: numpy.ndarray, name: str) -> str:
+        """The name of an initializer, which another library may train."""
+        name = self._unique(name)
+        self.initializers[name] = _tensor(array, name)
+        return name
 
     def integers(self, values: Sequence[int]) -> str:
         """The name of a constant vector of int64."""
@@ -124,10 +131,7 @@ class Builder:
 
     def _initializer(self, ref: Ref) -> str:
         if ref.kind == "parameter":
-            array = self.graph.parameters[ref.key]
-            name = self._unique(ref.key)
-            self.initializers[name] = numpy_helper.from_array(numpy.ascontiguousarray(array).reshape(array.shape), name)
-            return name
+            return self.weight(self.graph.parameters[ref.key], ref.key)
         value = self.graph.constants[ref.key]
         if isinstance(value, Full):
             return self.full(value.shape, value.value)
@@ -207,3 +211,7 @@ class Builder:
     def number(self, value: float, dtype: Any) -> str:
         """A number as a 0-d constant."""
         return self.constant(value, dtype)
+
+
+def _tensor(array: numpy.ndarray, name: str) -> onnx.TensorProto:
+    return numpy_helper.from_array(numpy.ascontiguousarray(array).reshape(array.shape), name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import logging
 import os
@@ -13,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from gpunet.autograd import Tensor
 from gpunet.errors import ArgumentError, ExportError, MissingDependencyError
 from gpunet.interop.tracing.graph import Graph
-from gpunet.interop.tracing.trace import Call, Dynamic, trace
+from gpunet.interop.tracing.trace import Call, Dynamic, on_cpu, trace
 from gpunet.nn import Module
 from gpunet.train.files import replacing
 from gpunet.train.modes import evaluating
@@ -103,16 +102,6 @@ def export(
     elif f is not None:
         f.write(content)
     return proto
-
-
-def on_cpu(model: Module, args: Any, kwargs: Mapping[str, Any] | None) -> tuple[Module, Call]:
-    """The model and the arguments of a call on the CPU; a copy of a model on a GPU."""
-    if any(not tensor.is_cpu for tensor in [*model.parameters(), *model.buffers()]):
-        model = copy.deepcopy(model).cpu()
-    call = Call.of(args, kwargs)
-    if not call.tensors:
-        raise ArgumentError("export: args has no tensor; expected the arguments of a call, such as (gpunet.randn(1, 3, 32, 32),)")
-    return model, call
 
 
 def _input_names(model: Module, call: Call, given: Sequence[str] | None) -> list[str]:

@@ -240,7 +240,7 @@ def _in_order(b: Builder, node: Node, number: int, cell: str, width: int) -> str
     array = b.graph.parameters.get(ref.key) if ref.kind == "parameter" else None
     if array is not None:
         gates = array.reshape(len(order), width, *array.shape[1:])
-        return b.constant(gates[[*order]].reshape(array.shape), name=f"{ref.key}_{node.options['cell']}")
+        return b.weight(gates[[*order]].reshape(array.shape), f"{ref.key}_{cell}")
     whole = b.name(ref)
     parts = [b.add("Slice", whole, *(b.integers([i]) for i in (gate * width, (gate + 1) * width, 0))) for gate in order]
     return str(b.add("Concat", *parts, axis=0))

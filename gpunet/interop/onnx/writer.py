@@ -36,22 +36,25 @@ def write(
     builder = Builder(graph, opset)
     names = builder.build()
     inputs = [_value(name, spec) for name, spec in graph.inputs]
+    nodes = builder.nodes
     for number, (name, wanted) in enumerate(zip(names, output_names)):
-        is_made = any(name in node.output for node in builder.nodes) and name not in names[:number]
+        is_made = any(name in node.output for node in nodes) and name not in names[:number]
         if is_made:
-            _rename(builder.nodes, name, wanted)
+            _rename(nodes, name, wanted)
             names = [wanted if other == name else other for other in names]
         else:
-            builder.nodes.append(helper.make_node("Identity", [name], [wanted], name=wanted))
+            nodes.append(helper.make_node("Identity", [name], [wanted], name=wanted))
     outputs = [_value(name, graph.spec(ref)) for name, ref in zip(output_names, graph.outputs)]
-    read = {name for node in builder.nodes for name in node.input}
+    read = {name for node in nodes for name in node.input}
+    constants = {name: tensor for name, tensor in builder.constants.items() if name in read}
+    nodes = [*(helper.make_node("Constant", [], [name], name=name, value=tensor) for name, tensor in constants.items()), *nodes]
     initializers = {name: tensor for name, tensor in builder.initializers.items() if name in read}
     parameters = [name for name in initializers if name in graph.parameters]
     if initializers_are_inputs or not export_params:
         inputs += [helper.make_tensor_value_info(n, initializers[n].data_type, initializers[n].dims) for n in parameters]
     if not export_params:
         initializers = {name: tensor for name, tensor in initializers.items() if name not in parameters}
-    built = helper.make_graph(builder.nodes, "gpunet", inputs, outputs, [*initializers.values()])
+    built = helper.make_graph(nodes, "gpunet", inputs, outputs, [*initializers.values()])
     opsets = [helper.make_opsetid("", opset)]
     model = helper.make_model(
         built, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets), producer_name="gpunet",

@@ -52,7 +52,7 @@ class Spec(NamedTuple):
     dtype: numpy.dtype[Any]
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
     """One op.
 

@@ -87,6 +87,7 @@ class Recorder(Tape):
         self._depends: set[Ref] = set()
         self._modules = {id(module): name for name, module in model.named_modules()}
         self._stack: list[str] = []
+        self._of_launches: set[int] = set()
         for name, tensor in [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]:
             ref = Ref("parameter", name)
             if self._find(tensor.array) is None:
@@ -242,7 +243,7 @@ class Recorder(Tape):
     def _is_made_of_ops(self, result: ndarray) -> bool:
         """Whether an op has computed its result by other ops, which are recorded."""
         found = self._find(result)
-        return found is not None and not (found.kind == "result" and self.nodes[found.key].is_opaque)
+        return found is not None and not (found.kind == "result" and found.key in self._of_launches)
 
     def _append_linear(self, refs: tuple[Any, ...], activations: Sequence[tuple[str, float]], result: ndarray) -> None:
         """Append a chain of linear layers as its layers and activations."""
@@ -281,6 +282,7 @@ class Recorder(Tape):
             self._memory_of(array).overwrite(array, self._depends)
             if not depends:
                 continue
+            self._of_launches.add(len(self.nodes))  # unless it is a copy, which adds no node
             if not is_known:
                 self._append(kernel.name, (), {}, [array], is_opaque=True, depends=True)
             elif LAUNCHES[kernel.name] == "copy":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,11 +13,11 @@ from gpunet.autograd import Tensor, enable_grad, make_tensor, wrap
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_floating, is_inexact
 from gpunet.captured.ir import tree_leaves, tree_map
-from gpunet.errors import ExportError
+from gpunet.errors import ArgumentError, ExportError
 from gpunet.interop.tracing.graph import Counting, Dim, Full, Graph, Node, Ref, Shape, Spec, is_static
 from gpunet.interop.tracing.recorder import Recorder
 from gpunet.nn import Module
-from gpunet.ops.shape import alias
+from gpunet.ops.convert import clone
 
 #: input -> its dynamic dimensions -> their names.
 Dynamic = Sequence[Mapping[int, str]]
@@ -52,6 +53,16 @@ class Call(NamedTuple):
 
 def _wrapped(value: Any) -> Any:
     return wrap(value) if devices.is_array(value) else value
+
+
+def on_cpu(model: Module, args: Any, kwargs: Mapping[str, Any] | None) -> tuple[Module, Call]:
+    """The model and the arguments of a call on the CPU; a copy of a model on a GPU."""
+    if any(not tensor.is_cpu for tensor in [*model.parameters(), *model.buffers()]):
+        model = copy.deepcopy(model).cpu()
+    call = Call.of(args, kwargs)
+    if not call.tensors:
+        raise ArgumentError("export: args has no tensor; expected the arguments of a call, such as (gpunet.randn(1, 3, 32, 32),)")
+    return model, call
 
 
 def resized(call: Call, dynamic: Dynamic, sizes: Mapping[str, int]) -> list[Tensor]:
@@ -132,7 +143,7 @@ def _record(
         for tensor in tensors:
             recorder.add_input(tensor)
             if is_floating(tensor.dtype):
-                tensor = alias(tensor.requires_grad_())  # no leaf, which could not be changed in place
+                tensor = clone(tensor.requires_grad_())  # neither a leaf nor a view, which could not be changed in place
             given.append(tensor)
         outputs = [recorder.value(output) for output in call.run(model, given)]
     return _pruned(recorder, outputs)
