@@ -13,7 +13,7 @@ import numpy
 
 import gpunet
 from gpunet.errors import ArgumentError, ExportError
-from gpunet.interop.c import layers  # noqa: F401  fills EMITTERS
+from gpunet.interop.c import arithmetic, layers  # noqa: F401  fill EMITTERS
 from gpunet.interop.c.program import EMITTERS, Program
 from gpunet.interop.tracing import Graph, Ref, trace
 from gpunet.interop.tracing.trace import Call, on_cpu
