@@ -69,14 +69,16 @@ def row(name: str, make: Callable[[], nn.Module], inputs: Any, axes: Any = None)
 # ---- activations
 
 for name, options in [
-    ("CELU", {"alpha": 0.5}), ("ELU", {"alpha": 0.3}), ("GELU", {}), ("GELU tanh", {"approximate": "tanh"}), ("GLU", {}), ("SELU", {}),
-    ("Hardshrink", {}), ("Hardsigmoid", {}), ("Hardswish", {}), ("Hardtanh", {"min_val": -0.2, "max_val": 0.5}), ("LeakyReLU", {}),
+    ("CELU", {"alpha": 0.5}), ("ELU", {"alpha": 0.3}), ("GELU", {}), ("GELU tanh", {"approximate": "tanh"}), ("GLU", {}),
+    ("SELU", {}), ("Hardshrink", {}), ("Hardsigmoid", {}), ("Hardswish", {}), ("Hardtanh", {"min_val": -0.2, "max_val": 0.5}),
+    ("LeakyReLU", {}),
     ("LogSigmoid", {}), ("LogSoftmax", {"dim": 1}), ("Mish", {}), ("PReLU", {"num_parameters": 6}), ("RReLU", {}), ("ReLU", {}),
-    ("ReLU inplace", {"inplace": True}), ("ReLU6", {}), ("SiLU", {}), ("Sigmoid", {}), ("Softmax", {"dim": 1}), ("Softmin", {"dim": 1}),
+    ("ReLU inplace", {"inplace": True}), ("ReLU6", {}), ("SiLU", {}), ("Sigmoid", {}), ("Softmax", {"dim": 1}),
+    ("Softmin", {"dim": 1}),
     ("Softplus", {"beta": 2.0, "threshold": 1.0}), ("Softshrink", {}), ("Softsign", {}), ("Tanh", {}), ("Tanhshrink", {}),
     ("Threshold", {"threshold": 0.1, "value": 2.0}),
 ]:  # fmt: skip
-    row(name, lambda n=name.split()[0], o=options: getattr(nn, n)(**o), (3, 6))
+    row(name, lambda n=name, o=options: getattr(nn, n.split()[0])(**o), (3, 6))
 row("Softmax2d", nn.Softmax2d, (2, 3, 4, 5))
 
 # ---- linear
@@ -124,9 +126,8 @@ for dims, plane in PLANES.items():
     row(f"AdaptiveAvgPool{d}", lambda n=d: getattr(nn, f"AdaptiveAvgPool{n}")(3), image)
     row(f"AdaptiveAvgPool{d} one", lambda n=d: getattr(nn, f"AdaptiveAvgPool{n}")(1), image)
     row(f"AdaptiveMaxPool{d}", lambda n=d: getattr(nn, f"AdaptiveMaxPool{n}")(3), image)
-    unpool = getattr(nn, f"MaxUnpool{d}")(2)
-    pool = getattr(nn, f"MaxPool{d}")(2, return_indices=True)
-    row(f"MaxUnpool{d}", lambda p=pool, u=unpool: Applied(lambda pool, x: u(*pool(x)), p), (2, 4, *(4,) * dims))
+    pools = nn.ModuleList([getattr(nn, f"MaxPool{d}")(2, return_indices=True), getattr(nn, f"MaxUnpool{d}")(2)])
+    row(f"MaxUnpool{d}", lambda p=pools: Applied(lambda m, x: m[1](*m[0](x)), p), (2, 4, *(4,) * dims))
     for kind in ("CircularPad", "ReflectionPad", "ReplicationPad", "ZeroPad"):
         row(f"{kind}{d}", lambda k=kind, n=d: getattr(nn, k + n)(2), image)
     row(f"ConstantPad{d}", lambda n=d: getattr(nn, f"ConstantPad{n}")(1, 0.5), image)
@@ -184,7 +185,8 @@ for name in ("LSTM", "GRU", "RNN"):
     row(f"{name}Cell", lambda n=name: getattr(nn, f"{n}Cell")(3, 5), (4, 3))
 row("RNN relu", lambda: nn.RNN(3, 5, nonlinearity="relu", batch_first=True), (2, 6, 3))
 row("LSTM projected", lambda: nn.LSTM(3, 5, proj_size=2, batch_first=True), (2, 6, 3))
-row("LSTM with states", lambda: Applied(lambda m, x, h, c: m(x, (h, c)), nn.LSTM(3, 5)), normal((6, 2, 3), (1, 2, 5), (1, 2, 5)), (1,) * 3)
+row("LSTM with states", lambda: Applied(lambda m, x, h, c: m(x, (h, c)), nn.LSTM(3, 5)),
+    normal((6, 2, 3), (1, 2, 5), (1, 2, 5)), (1, 1, 1))  # fmt: skip
 row("GRU with state", lambda: Applied(lambda m, x, h: m(x, h), nn.GRU(3, 5)), normal((6, 2, 3), (1, 2, 5)), (1, 1))
 row("MultiheadAttention", lambda: Applied(lambda m, x: m(x, x, x)[0], nn.MultiheadAttention(8, 2, batch_first=True)), (2, 5, 8))
 row("MultiheadAttention weights", lambda: Applied(lambda m, q, k: m(q, k, k), nn.MultiheadAttention(8, 2, batch_first=True)),
@@ -192,7 +194,8 @@ row("MultiheadAttention weights", lambda: Applied(lambda m, q, k: m(q, k, k), nn
 row("TransformerEncoderLayer", lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (2, 5, 8))
 row("TransformerEncoder", lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, norm_first=True), 2), (5, 2, 8), (1,))
 row("TransformerDecoderLayer", lambda: nn.TransformerDecoderLayer(8, 2, 16, batch_first=True), normal((2, 5, 8), (2, 7, 8)))
-row("TransformerDecoder", lambda: nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 16, batch_first=True), 2), normal((2, 5, 8), (2, 7, 8)))
+row("TransformerDecoder", lambda: nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 16, batch_first=True), 2),
+    normal((2, 5, 8), (2, 7, 8)))  # fmt: skip
 row("Transformer", lambda: nn.Transformer(8, 2, 1, 1, 16, batch_first=True), normal((2, 5, 8), (2, 7, 8)))
 row("causal Transformer", lambda: Applied(
     lambda m, x: m(x, src_mask=nn.Transformer.generate_square_subsequent_mask(5), is_causal=True),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy
 
@@ -25,7 +24,7 @@ _EXPRESSIONS = {
     "where": "({a} != 0.0f ? {b} : {c})", "greater": "{a} > {b}", "greater_equal": "{a} >= {b}", "less": "{a} < {b}",
     "less_equal": "{a} <= {b}", "equal": "{a} == {b}", "not_equal": "{a} != {b}", "logical_and": "{a} != 0.0f && {b} != 0.0f",
     "logical_or": "{a} != 0.0f || {b} != 0.0f", "logical_not": "{a} == 0.0f", "invert": "{a} == 0.0f",
-    "bitwise_and": "{a} != 0.0f && {b} != 0.0f", "bitwise_or": "{a} != 0.0f || {b} != 0.0f", "cast": "{a}",
+    "bitwise_and": "{a} != 0.0f && {b} != 0.0f", "bitwise_or": "{a} != 0.0f || {b} != 0.0f", "isnan": "{a} != {a}", "cast": "{a}",
 }  # fmt: skip
 #: Expressions of a in the middle of an activation; alpha is its parameter.
 _ACTIVATIONS = {

@@ -21,10 +21,11 @@ from gpunet.nn import Module
 from gpunet.train.files import replacing
 from gpunet.train.modes import evaluating
 
-_KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register restrict "
-    "return short signed sizeof static struct switch typedef union unsigned void volatile while main".split()
-)
+_KEYWORDS = frozenset((
+    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for",
+    "goto", "if", "inline", "int", "long", "main", "register", "restrict", "return", "short", "signed", "sizeof", "static",
+    "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while",
+))  # fmt: skip
 _REFUSED = ("drop", "masked_scale", "embedding_rows")
 _FLOAT32, _BOOL = numpy.dtype(numpy.float32), numpy.dtype(bool)
 
@@ -75,10 +76,12 @@ def _traced(model: Module, call: Call) -> Graph:
     graph = trace(model, call, [f"x{i}" for i in range(count)], [{}] * count, _supports)
     for what, number in (("takes", count), ("returns", len(graph.outputs))):
         if number != 1:
-            raise ExportError(f"export_c: the model {what} {number} tensors; expected 1. Wrap it in a module that joins or selects them")
+            raise ExportError(
+                f"export_c: the model {what} {number} tensors; expected 1. Wrap it in a module that joins or selects them"
+            )
     for what, spec in (("input", graph.inputs[0][1]), ("output", graph.spec(graph.outputs[0]))):
         if spec.dtype != _FLOAT32:
-            raise ExportError(f"export_c: the {what} has dtype {spec.dtype}; expected float32: convert model and input with .float()")
+            raise ExportError(f"export_c: the {what} has dtype {spec.dtype}; expected float32: convert it with .float()")
         if not math.prod(spec.shape):
             raise ExportError(f"export_c: the {what} has shape {tuple(spec.shape)}; expected at least one element")
     return graph

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy
 
@@ -27,21 +26,17 @@ def _convolution(p: Program, node: Node) -> None:
     n, of, i, j = p.nest(shape)
     p.line(f"double total = {double(0.0) if b is None else p.operand(b, of)};")
     p.open(c, "c")
-    _taps(p, (r, s), lambda d, tap: f"{(i, j)[d]} * {window.stride[d]} - {window.padding[d]} + {tap} * {window.dilation[d]}", window.extent)
+    for d in range(2):
+        p.open((r, s)[d], f"r{d}")
+        place = f"{(i, j)[d]} * {window.stride[d]} - {window.padding[d]} + r{d} * {window.dilation[d]}"
+        p.line(f"const int at{d} = {place};")
+        p.line(f"if (at{d} < 0 || at{d} >= {window.extent[d]}) continue;")
     channel = "c" if groups == 1 else f"{of} / {o // groups} * {c} + c"
     image = f"(({n} * {c * groups} + {channel}) * {height} + at0) * {width} + at1"
     p.line(f"total += (double){p.operand(x, image)} * {p.operand(w, f'(({of} * {c} + c) * {r} + r0) * {s} + r1')};")
     p.close(3)
     p.line(f"{p.result()}[{Affine.contiguous(shape).text([n, of, i, j])}] = (float)total;")
     p.end(shape)
-
-
-def _taps(p: Program, taps: tuple[int, int], place: Any, extent: tuple[int, int]) -> None:
-    """Begin loops over the taps of a filter: r0 and r1, at pixels at0 and at1, which lie in the image."""
-    for d in range(2):
-        p.open(taps[d], f"r{d}")
-        p.line(f"const int at{d} = {place(d, f'r{d}')};")
-        p.line(f"if (at{d} < 0 || at{d} >= {extent[d]}) continue;")
 
 
 @emits("transposed_convolution")
@@ -85,7 +80,8 @@ def _pool(p: Program, node: Node, start: str, update: str, finish: str) -> None:
         if windows.extent[axis] == 1:
             at.append("0")
             continue
-        first, end = (p.constant(numpy.array(values)) for values in ([s.start for s in spans], [min(s.stop, windows.extent[axis]) for s in spans]))
+        first = p.constant(numpy.array([span.start for span in spans]))
+        end = p.constant(numpy.array([min(span.stop, windows.extent[axis]) for span in spans]))
         number, step = indices[1 + axis], windows.dilation[axis]
         p.line(f"for (int a{axis} = {first}[{number}]; a{axis} < {end}[{number}]; a{axis} += {step}) {{")
         p.depth, loops = p.depth + 1, loops + 1
@@ -132,7 +128,8 @@ def _resample(p: Program, node: Node) -> None:
     p.line("double total = 0.0;")
     p.open(taps, "k")
     tap = f"{b} * {taps} + k"
-    p.line(f"if ({weights}[{tap}] != 0.0f) total += (double){weights}[{tap}] * {p.operand(x, f'({a} * {shape[dim]} + {places}[{tap}]) * {inner} + {c}')};")
+    element = p.operand(x, f"({a} * {shape[dim]} + {places}[{tap}]) * {inner} + {c}")
+    p.line(f"if ({weights}[{tap}] != 0.0f) total += (double){weights}[{tap}] * {element};")
     p.close()
     p.line(f"{p.result()}[({a} * {count} + {b}) * {inner} + {c}] = (float)total;")
     p.end((outer, count, inner))

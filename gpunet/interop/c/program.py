@@ -55,9 +55,10 @@ class Affine(NamedTuple):
         strides = tuple(
             int(places[(*origin[:d], 1, *origin[d + 1 :])]) - first if places.shape[d] > 1 else 0 for d in range(places.ndim)
         )
-        grid = numpy.indices(places.shape, sparse=True)
-        expected = first + sum((step * index for step, index in zip(strides, grid)), numpy.zeros((), numpy.int64))
-        return cls(first, strides) if (places == expected).all() else None
+        expected: Any = first
+        for step, at in zip(strides, numpy.ogrid[tuple(slice(n) for n in places.shape)]):
+            expected = expected + step * at
+        return cls(first, strides) if numpy.array_equal(places, expected) else None
 
     @classmethod
     def contiguous(cls, shape: Sequence[int]) -> Affine:
@@ -133,14 +134,14 @@ class Program:
             return None
         value = self.root(value)
         found = {"parameter": self.graph.parameters, "constant": self.graph.constants}.get(value.kind)
-        return None if found is None else found[value.key]  # type: ignore[index, return-value]
+        return None if found is None else found[value.key]  # type: ignore[index]
 
     def name(self, ref: Ref) -> str:
         """The C name of the memory of a value; a parameter or constant is declared at its first use."""
         ref = self.root(ref)
         if ref not in self._names:
             if ref.kind == "result":
-                self._names[ref] = f"v{ref.key}" + (f"_{ref.index}" if ref.index else "")
+                self._names[ref] = f"v{ref.key}" + (f"_{ref.output}" if ref.output else "")
             elif ref.kind == "input":
                 self._names[ref] = "x"
             else:
@@ -220,7 +221,7 @@ class Program:
     def refusal(self, detail: str) -> ExportError:
         """The error for a node without an emitter."""
         return ExportError(
-            f"{self.node.function}{detail} has no translation to C (op {self.node.op!r}, in {self.node.module}). C export covers linear, "
+            f"{self.node.function}{detail} has no translation to C (op {self.node.op!r}, in {self.node.module}). It covers linear, "
             "convolutional and recurrent layers, norms, pooling, activations, softmax, arithmetic and changes of shape; export the "
             "part of the model that has these, or use gpunet.onnx.export"
         )

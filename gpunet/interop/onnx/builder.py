@@ -39,10 +39,11 @@ class Builder:
     Args:
         graph: the traced pass.
         opset: version of the operators.
+        folds: compute what depends on parameters alone.
     """
 
-    def __init__(self, graph: Graph, opset: int) -> None:
-        self.graph, self.opset = graph, opset
+    def __init__(self, graph: Graph, opset: int, folds: bool = True) -> None:
+        self.graph, self.opset, self.folds = graph, opset, folds
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}  # weights
         self.constants: dict[str, onnx.TensorProto] = {}
@@ -117,8 +118,8 @@ class Builder:
     def refusal(self, node: Node, detail: str = "") -> ExportError:
         """The error for a node without a translation."""
         return ExportError(
-            f"{node.function}{detail} has no translation to ONNX (op {node.op!r}, in {node.module}). Compute it from other functions "
-            "of gpunet, or export the part of the model without it"
+            f"{node.function}{detail} has no translation to ONNX (op {node.op!r}, in {node.module}). Compute it from other "
+            "functions of gpunet, or export the part of the model without it"
         )
 
     def name(self, value: Any) -> Any:
@@ -174,10 +175,10 @@ class Builder:
                 return self.add("Shape", input_name, start=at, end=at + 1)
         raise AssertionError(name)
 
-    def sizes(self, shape: Shape) -> str:
+    def sizes(self, shape: Sequence[int | Dim]) -> str:
         """A shape as a vector of int64."""
-        if is_static(shape):
-            return self.integers(shape)
+        if is_static([*shape]):
+            return self.constant(numpy.array([*shape], numpy.int64))
         parts = [self.size(value) for value in shape]
         return parts[0] if len(parts) == 1 else self.add("Concat", *parts, axis=0)
 
@@ -187,6 +188,14 @@ class Builder:
         if len(dynamic) == 1 and 0 not in shape:
             return self.add("Reshape", x, self.integers([-1 if isinstance(value, Dim) else value for value in shape]))
         return self.add("Reshape", x, self.sizes(shape))
+
+    def squeezed_weight(self, ref: Ref, dim: int) -> str:
+        """A value without a dimension of one element; of a parameter that only got this dimension, the parameter itself."""
+        shape = self.graph.spec(ref).shape
+        original = self.graph.reshaped.get(ref.key) if ref.kind == "parameter" else None
+        if original is not None and self.graph.parameters[original].shape == (*shape[:dim], *shape[dim + 1 :]):
+            return str(self.name(Ref("parameter", original)))
+        return self.add("Squeeze", self.name(ref), self.integers([dim]))
 
     def full(self, shape: Shape, value: Any) -> str:
         """A tensor of one number, a 0-d array."""

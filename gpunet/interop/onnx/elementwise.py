@@ -17,8 +17,9 @@ BOOL = numpy.dtype(bool)
 
 _UNARY = {
     "floor": "Floor", "ceil": "Ceil", "sign": "Sign", "neg": "Neg", "abs": "Abs", "sqrt": "Sqrt", "sqrt_0": "Sqrt",
-    "reciprocal": "Reciprocal", "exp": "Exp", "log": "Log", "sin": "Sin", "cos": "Cos", "tan": "Tan", "sinh": "Sinh", "cosh": "Cosh",
-    "atan": "Atan", "erf": "Erf", "acos": "Acos", "asin": "Asin", "acosh": "Acosh", "asinh": "Asinh", "atanh": "Atanh",
+    "reciprocal": "Reciprocal", "exp": "Exp", "log": "Log", "sin": "Sin", "cos": "Cos", "tan": "Tan", "sinh": "Sinh",
+    "cosh": "Cosh", "atan": "Atan", "erf": "Erf", "acos": "Acos", "asin": "Asin", "acosh": "Acosh", "asinh": "Asinh",
+    "atanh": "Atanh",
 }  # fmt: skip
 _BINARY = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "pow": "Pow", "maximum": "Max", "minimum": "Min"}
 _COMPARISONS = {
@@ -239,7 +240,10 @@ def _hypot(b: Builder, node: Node, x: Any, y: Any) -> str:
 @translates("where")
 def _where(b: Builder, node: Node, condition: Any, x: Any, y: Any) -> str:
     dtype = _result(node)
-    return b.add("Where", b.operand(condition, 0, BOOL), b.operand(x, 1, dtype), b.operand(y, 2, dtype))
+    condition, x, y = b.operand(condition, 0, BOOL), b.operand(x, 1, dtype), b.operand(y, 2, dtype)
+    if dtype == BOOL:  # which onnxruntime's Where does not take
+        return b.add("Or", b.add("And", condition, x), b.add("And", b.add("Not", condition), y))
+    return b.add("Where", condition, x, y)
 
 
 @translates("clamp")

@@ -46,7 +46,7 @@ def export(
             which are constant in the file.
         f: a path or a binary file.  A path is written beside its place and renamed, so that it is whole or not there.
         kwargs: keyword arguments of the call.
-        export_params: with False, parameters and buffers are inputs of the graph, without values.
+        export_params: with False, parameters and buffers are inputs of the graph, without values, and nothing is folded.
         verbose: log the graph as text, at level INFO of the logger "gpunet.interop.onnx.export".
         input_names: names of the tensors among the arguments, by default those of the parameters of ``forward``.
         output_names: names of the tensors that the model returns, by default "output", or "output_0", "output_1", ...
@@ -86,11 +86,13 @@ def export(
     inputs = _input_names(model, call, input_names)
     dynamic = _dynamic(inputs, call, dynamic_axes, dynamic_shapes, output_names or ())
     with evaluating(model):
-        graph = trace(model, call, inputs, dynamic, writer.supports, do_constant_folding)
+        folds = do_constant_folding and export_params
+        graph = trace(model, call, inputs, dynamic, writer.supports, folds)
         outputs = _output_names(graph, output_names)
-        proto = writer.write(graph, outputs, opset, export_params, keep_initializers_as_inputs)
+        proto = writer.write(graph, outputs, opset, folds, export_params, keep_initializers_as_inputs)
         if proto.ByteSize() > _MAX_BYTES:
-            raise ExportError(f"the file would have {proto.ByteSize()} bytes; an ONNX file holds less than 2 GB. Export parts of the model")
+            size = proto.ByteSize()
+            raise ExportError(f"the file would have {size} bytes; an ONNX file holds less than 2 GB. Export parts of the model")
         if verbose:
             logger.info("%s", writer.as_text(proto))
         if verify:

@@ -212,10 +212,12 @@ def _recurrent(
         raise a.refuse("peepholes, layout, input_forget or clip")
     if kind == "GRU" and not a.integer("linear_before_reset", 0):
         raise a.refuse("linear_before_reset=0")
-    rows, outputs, states = x.reshape(steps * n, x.shape[2]), [], []
+    rows = x.reshape(steps * n, x.shape[2])
+    outputs: list[Any] = []
+    states: list[Any] = []
     for d in range(directions):
         parts = [_ordered(weight, kind, width) for weight in (w[d], r[d], *((b[d].reshape(2, -1)) if b is not None else ()))]
-        biases = parts[2:] or [None, None]
+        biases: list[Any] = parts[2:] or [None, None]
         found = run_direction(
             rows, None if h0 is None else h0[d], None if c0 is None else c0[d], *parts[:2], *biases, cell=cell,
             batch_sizes=(n,) * steps, reverse=direction == "reverse" or d == 1,
@@ -247,7 +249,9 @@ _RECURRENT = "activations clip direction hidden_size layout"
 
 
 @operator("LSTM", attributes=f"{_RECURRENT} input_forget")
-def _lstm(a: Attributes, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, h0: Any = None, c0: Any = None, p: Any = None) -> Any:
+def _lstm(
+    a: Attributes, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, h0: Any = None, c0: Any = None, p: Any = None
+) -> Any:
     return _recurrent(a, x, w, r, b, lengths, h0, c0, p)
 
 
@@ -275,12 +279,13 @@ def _resize(a: Attributes, x: Any, roi: Any = None, scales: Any = None, sizes: A
     numbers: Any = [] if given is None else as_tensor(given).reshape(-1).tolist()
     if len(numbers) != x.ndim or (list(numbers[:2]) != [*x.shape[:2]] if sizes is not None else list(numbers[:2]) != [1, 1]):
         raise a.refuse(f"a change of batch or channels, to {numbers},")
-    target = {"size" if sizes is not None else "scale_factor": tuple(numbers[2:])}
+    target: dict[str, Any] = {"size" if sizes is not None else "scale_factor": tuple(numbers[2:])}
     if mode == "nearest" and (where, nearest) == ("asymmetric", "floor"):
         return F.interpolate(x, **target, mode="nearest")
     names = {"linear": {1: "linear", 2: "bilinear", 3: "trilinear"}, "cubic": {2: "bicubic"}}
     kinds = {"align_corners": True, "half_pixel": False, "pytorch_half_pixel": False}
-    if mode not in names or dims not in names[mode] or where not in kinds or (mode == "cubic" and a.number("cubic_coeff_a", -0.75) != -0.75):
+    is_known = mode in names and dims in names[mode] and where in kinds
+    if not is_known or (mode == "cubic" and a.number("cubic_coeff_a", -0.75) != -0.75):
         raise a.refuse(f"mode={mode!r} with {where!r} and {nearest!r} in {dims} dimensions")
     options: dict[str, Any] = {"antialias": bool(a.integer("antialias", 0))} if a.integer("antialias", 0) else {}
     return F.interpolate(x, **target, mode=names[mode][dims], align_corners=kinds[where], **options)

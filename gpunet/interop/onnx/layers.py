@@ -47,7 +47,7 @@ def _convolution(b: Builder, node: Node, x: str, w: str, bias: str | None) -> st
     window: Window = node.options["window"]
     taps = window.filters[2:]
     if window.extent[0] == window.size[0] == taps[0] == 1 and window.padding[0] == 0:  # signals
-        return _signals(b, node, x, w, bias, window)
+        return _signals(b, node, x, bias, window)
     pads = _pads(b, window.extent, window.size, taps, window.stride, window.padding, window.dilation)
     return b.add(
         "Conv", x, w, *([] if bias is None else [bias]), kernel_shape=[*taps], strides=[*window.stride], pads=pads,
@@ -55,12 +55,13 @@ def _convolution(b: Builder, node: Node, x: str, w: str, bias: str | None) -> st
     )  # fmt: skip
 
 
-def _signals(b: Builder, node: Node, x: str, w: str, bias: str | None, window: Window) -> str:
+def _signals(b: Builder, node: Node, x: str, bias: str | None, window: Window) -> str:
     """A convolution of signals, which the op has as images of one row."""
-    one = b.integers([2])
-    numbers = [values[1:] for values in (window.extent, window.size, window.filters[2:], window.stride, window.padding, window.dilation)]
+    one, filters = b.integers([2]), b.squeezed_weight(node.inputs[1], 2)
+    pairs = (window.extent, window.size, window.filters[2:], window.stride, window.padding, window.dilation)
+    numbers = [pair[1:] for pair in pairs]
     y = b.add(
-        "Conv", b.add("Squeeze", x, one), b.add("Squeeze", w, one), *([] if bias is None else [bias]),
+        "Conv", b.add("Squeeze", x, one), filters, *([] if bias is None else [bias]),
         kernel_shape=[window.filters[3]], strides=[window.stride[1]], pads=_pads(b, *numbers), dilations=[window.dilation[1]],
         group=window.groups,
     )  # fmt: skip
@@ -76,6 +77,14 @@ def _transposed_convolution(b: Builder, node: Node, x: str, w: str) -> str:
         at_traced_size(b, window.extent), at_traced_size(b, window.size), taps, window.stride, window.padding, window.dilation
     ):
         extra.append(n - ((m - 1) * s - 2 * low + d * (k - 1) + 1))
+    if window.extent[0] == window.size[0] == taps[0] == 1 and window.padding[0] == 0:  # signals
+        one = b.integers([2])
+        y = b.add(
+            "ConvTranspose", b.add("Squeeze", x, one), b.squeezed_weight(node.inputs[1], 2), kernel_shape=[taps[1]],
+            strides=[window.stride[1]], pads=[window.padding[1]] * 2, output_padding=extra[1:], dilations=[window.dilation[1]],
+            group=window.groups,
+        )  # fmt: skip
+        return b.add("Unsqueeze", y, one)
     return b.add(
         "ConvTranspose", x, w, kernel_shape=[*taps], strides=[*window.stride], pads=[*window.padding] * 2, output_padding=extra,
         dilations=[*window.dilation], group=window.groups,
@@ -219,7 +228,8 @@ def _recurrence(
     rows = b.reshape(x, (steps, n, b.spec(0).shape[1]))
     inputs = [rows, *parts, *[""] * (3 - len(parts))]  # no lengths of sequences
     if h0 is not None or c0 is not None:
-        zeros = b.full((1, n, width), numpy.zeros((), node.outputs[0].dtype)) if h0 is None or (c0 is None and cell == "lstm") else ""
+        lacks_one = h0 is None or (c0 is None and cell == "lstm")
+        zeros = b.full((1, n, width), numpy.zeros((), node.outputs[0].dtype)) if lacks_one else ""
         inputs += ["", zeros if h0 is None else b.add("Unsqueeze", h0, first)]
         inputs += [zeros if c0 is None else b.add("Unsqueeze", c0, first)] if cell == "lstm" else []
     options: dict[str, Any] = {"hidden_size": width, "direction": "reverse" if node.options["reverse"] else "forward"}
@@ -238,7 +248,7 @@ def _in_order(b: Builder, node: Node, number: int, cell: str, width: int) -> str
     if order == (0,):
         return str(b.name(ref))
     array = b.graph.parameters.get(ref.key) if ref.kind == "parameter" else None
-    if array is not None:
+    if array is not None and b.folds:
         gates = array.reshape(len(order), width, *array.shape[1:])
         return b.weight(gates[[*order]].reshape(array.shape), f"{ref.key}_{cell}")
     whole = b.name(ref)

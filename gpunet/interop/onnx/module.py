@@ -86,12 +86,12 @@ class OnnxModule(Module):
         owner: Module = self
         for part in path[:-1]:
             if part in owner._modules:
-                owner = owner._modules[part]  # type: ignore[assignment]
+                owner = owner._modules[part]
             elif hasattr(owner, part):
                 break
             else:
                 owner.add_module(part, Module())
-                owner = owner._modules[part]  # type: ignore[assignment]
+                owner = owner._modules[part]
         else:
             if not hasattr(owner, path[-1]):
                 self._register(owner, path[-1], tensor)
@@ -125,9 +125,8 @@ class OnnxModule(Module):
     def _given(self, inputs: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Tensor]:
         given = dict(zip(self.input_names, inputs)) | {**named}
         if len(inputs) > len(self.input_names) or given.keys() != {*self.input_names} or len(given) != len(inputs) + len(named):
-            raise ArgumentError(
-                f"OnnxModule: got {len(inputs)} inputs{''.join(f', {name}=' for name in named)}; expected {', '.join(self.input_names)}"
-            )
+            got = f"{len(inputs)} inputs{''.join(f', {name}=' for name in named)}"
+            raise ArgumentError(f"OnnxModule: got {got}; expected {', '.join(self.input_names)}")
         return {name: wrap(value) for name, value in given.items()}
 
     def extra_repr(self) -> str:
@@ -196,7 +195,8 @@ def _array(tensor: TensorProto, where: str) -> numpy.ndarray:
         field = {numpy.dtype("float32"): "float_data", numpy.dtype("float64"): "double_data", numpy.dtype("int64"): "int64_data"}
         held, expected = len(getattr(tensor, field.get(dtype, "int32_data"))), count
     if held != expected:
-        raise FormatError(f"{name} of shape {shape} and {dtype} holds {held} {'bytes' if tensor.raw_data else 'numbers'}; expected {expected}")
+        unit = "bytes" if tensor.raw_data else "numbers"
+        raise FormatError(f"{name} of shape {shape} and {dtype} holds {held} {unit}; expected {expected}")
     try:
         return numpy.array(numpy_helper.to_array(tensor), dtype, order="C").reshape(shape)
     except (ValueError, TypeError, OverflowError) as error:
@@ -220,7 +220,8 @@ def _steps(graph: onnx.GraphProto, opset: int, where: str) -> Iterator[Step]:
             raise FormatError(f"{at}: this operator is not supported; see docs/export.md for those that are")
         given, needed = len(node.input), operator.num_inputs
         if not needed[0] <= given <= needed[1] or not all(node.input[: needed[0]]):
-            raise FormatError(f"{at} has {given} inputs; expected {needed[0]}" + (f" to {needed[1]}" if needed[1] != needed[0] else ""))
+            expected = f"{needed[0]}" if needed[0] == needed[1] else f"{needed[0]} to {needed[1]}"
+            raise FormatError(f"{at} has {given} inputs; expected {expected}")
         attributes = Attributes(node.op_type, opset, at, {})
         for attribute in node.attribute:
             attributes.values[attribute.name] = _attribute(attribute, at)

@@ -69,11 +69,13 @@ class Operator(NamedTuple):
     """An operator.
 
     Attributes:
-        run: (attributes, *inputs) -> result or tuple of results; with ``is_training``, if the operator depends on the mode.  Inputs are tensors, NumPy arrays (shapes and constants) or None;
-            if all are arrays, they come as tensors on the CPU, and the results become arrays again.
+        run: (attributes, *inputs) -> result or tuple of results; with ``is_training``, if the operator depends on the mode.
+            Inputs are tensors, NumPy arrays (shapes and constants) or None; if all are arrays, they come as tensors on the CPU,
+            and the results become arrays again.
         num_inputs: the least and the most.
         attributes: the names that it takes.
         check: called with the attributes when a file is loaded.
+        depends_on_mode: training or evaluation.
     """
 
     run: Callable[..., Any]

@@ -27,11 +27,12 @@ def _unary(name: str, function: Any) -> None:
 
 
 for _name, _function in {
-    "Neg": python.neg, "Abs": gpunet.abs, "Sqrt": gpunet.sqrt, "Reciprocal": gpunet.reciprocal, "Exp": gpunet.exp, "Log": gpunet.log,
-    "Sin": gpunet.sin, "Cos": gpunet.cos, "Tan": gpunet.tan, "Sinh": gpunet.sinh, "Cosh": gpunet.cosh, "Asin": gpunet.asin,
-    "Acos": gpunet.acos, "Atan": gpunet.atan, "Asinh": gpunet.asinh, "Acosh": gpunet.acosh, "Atanh": gpunet.atanh, "Erf": gpunet.erf,
-    "Floor": gpunet.floor, "Ceil": gpunet.ceil, "Round": gpunet.round, "Sign": gpunet.sign, "Relu": F.relu, "Sigmoid": gpunet.sigmoid,
-    "Tanh": gpunet.tanh, "Softsign": F.softsign, "HardSwish": F.hardswish, "Mish": F.mish, "Not": gpunet.logical_not,
+    "Neg": python.neg, "Abs": gpunet.abs, "Sqrt": gpunet.sqrt, "Reciprocal": gpunet.reciprocal, "Exp": gpunet.exp,
+    "Log": gpunet.log, "Sin": gpunet.sin, "Cos": gpunet.cos, "Tan": gpunet.tan, "Sinh": gpunet.sinh, "Cosh": gpunet.cosh,
+    "Asin": gpunet.asin, "Acos": gpunet.acos, "Atan": gpunet.atan, "Asinh": gpunet.asinh, "Acosh": gpunet.acosh,
+    "Atanh": gpunet.atanh, "Erf": gpunet.erf, "Floor": gpunet.floor, "Ceil": gpunet.ceil, "Round": gpunet.round,
+    "Sign": gpunet.sign, "Relu": F.relu, "Sigmoid": gpunet.sigmoid, "Tanh": gpunet.tanh,
+    "Softsign": F.softsign, "HardSwish": F.hardswish, "Mish": F.mish, "Not": gpunet.logical_not,
     "IsNaN": gpunet.isnan, "BitwiseNot": gpunet.bitwise_not, "Identity": lambda x: x, "Det": lambda x: gpunet.linalg.det(x),
 }.items():  # fmt: skip
     _unary(_name, _function)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy
 
+from gpunet.backend.dtypes import is_boolean
 from gpunet.interop.onnx.builder import Builder, translates
 from gpunet.interop.tracing import Dim, Node
 from gpunet.interop.tracing.graph import Shape
@@ -139,7 +140,7 @@ def _index(b: Builder, node: Node, x: str, *arrays: str) -> str:
     dtypes = [b.spec(1 + i).dtype for i in range(len(arrays))]
     whole = [a if dtype == numpy.int64 else b.cast(a, numpy.int64) for a, dtype in zip(arrays, dtypes)]
     ranks = [len(b.spec(1 + i).shape) for i in range(len(arrays))]
-    if any(dtype == bool for dtype in dtypes):
+    if any(map(is_boolean, dtypes)):
         raise b.refusal(node, " with a boolean mask")
     return indexed(b, x, b.spec().shape, node.options["pattern"], whole, ranks)
 
@@ -212,7 +213,7 @@ def _with_index(b: Builder, node: Node, x: str, value: Any, *arrays: str) -> str
     count = b.add("Size", x)
     numbers = b.add("Range", b.constant(0, numpy.int64), count, b.constant(1, numpy.int64))
     whole = [a if b.spec(2 + i).dtype == numpy.int64 else b.cast(a, numpy.int64) for i, a in enumerate(arrays)]
-    if any(b.spec(2 + i).dtype == bool for i in range(len(arrays))):
+    if any(is_boolean(b.spec(2 + i).dtype) for i in range(len(arrays))):
         raise b.refusal(node, " with a boolean mask")
     ranks = [len(b.spec(2 + i).shape) for i in range(len(arrays))]
     places = indexed(b, b.add("Reshape", numbers, b.add("Shape", x)), shape, node.options["pattern"], whole, ranks)

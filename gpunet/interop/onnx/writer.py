@@ -26,14 +26,15 @@ def supports(op: str, options: dict[str, Any]) -> bool:
 
 
 def write(
-    graph: Graph, output_names: Sequence[str], opset: int, export_params: bool = True, initializers_are_inputs: bool = False
-) -> onnx.ModelProto:
+    graph: Graph, output_names: Sequence[str], opset: int, folds: bool = True, export_params: bool = True,
+    initializers_are_inputs: bool = False,
+) -> onnx.ModelProto:  # fmt: skip
     """The graph as an ONNX model, which onnx's checker has accepted.
 
     Raises:
         ExportError: an op has no translation, or the checker refuses the model.
     """
-    builder = Builder(graph, opset)
+    builder = Builder(graph, opset, folds)
     names = builder.build()
     inputs = [_value(name, spec) for name, spec in graph.inputs]
     nodes = builder.nodes

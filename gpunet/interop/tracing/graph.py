@@ -37,12 +37,12 @@ class Ref(NamedTuple):
     Attributes:
         kind: "input", "parameter", "constant" or "result".
         key: the number of the input, the name of the parameter or buffer, the number of the constant, or the number of the node.
-        index: which result of the node.
+        output: which result of the node.
     """
 
     kind: str
     key: Any
-    index: int = 0
+    output: int = 0
 
 
 class Spec(NamedTuple):
@@ -105,7 +105,8 @@ class Graph:
         inputs: name and specification of each input.
         outputs: what is returned, in order.
         nodes: the ops, each after those that it reads.
-        parameters: the arrays of parameters and buffers that are read, by their names in the state_dict.
+        parameters: the arrays of parameters and buffers by their names in the state_dict, and what was computed of them.
+        reshaped: of parameters that are others in another shape, the names of these.
         constants: arrays, or the form of constants whose shape is dynamic.
         sizes: the size of each dynamic dimension while the graph was traced.
     """
@@ -116,13 +117,14 @@ class Graph:
     parameters: dict[str, numpy.ndarray]
     constants: list[numpy.ndarray | Full | Counting]
     sizes: dict[str, int] = field(default_factory=dict)
+    reshaped: dict[str, str] = field(default_factory=dict)
 
     def spec(self, ref: Ref) -> Spec:
         """Shape and dtype of a value."""
         if ref.kind == "input":
             return self.inputs[ref.key][1]
         if ref.kind == "result":
-            return self.nodes[ref.key].outputs[ref.index]
+            return self.nodes[ref.key].outputs[ref.output]
         value = self.parameters[ref.key] if ref.kind == "parameter" else self.constants[ref.key]
         if isinstance(value, Full):
             return Spec(value.shape, value.value.dtype)

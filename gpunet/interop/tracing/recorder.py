@@ -263,7 +263,7 @@ class Recorder(Tape):
     def shape_of(self, ref: Ref) -> tuple[int, ...]:
         """The shape of a value."""
         if ref.kind == "result":
-            return self.nodes[ref.key].outputs[ref.index].shape
+            return self.nodes[ref.key].outputs[ref.output].shape
         return {"input": self.inputs, "parameter": self.parameters, "constant": self.constants}[ref.kind][ref.key].shape  # type: ignore[index]
 
     # ---- launches ---------------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ class Recorder(Tape):
     def dtype_of(self, ref: Ref) -> numpy.dtype[Any]:
         """The dtype of a value."""
         if ref.kind == "result":
-            return self.nodes[ref.key].outputs[ref.index].dtype
+            return self.nodes[ref.key].outputs[ref.output].dtype
         found: Any = {"input": self.inputs, "parameter": self.parameters, "constant": self.constants}[ref.kind][ref.key]  # type: ignore[index]
         return found.dtype
 

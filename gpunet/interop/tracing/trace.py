@@ -33,8 +33,7 @@ class Call(NamedTuple):
     def of(cls, args: Any, kwargs: Mapping[str, Any] | None = None) -> Call:
         """The call of a tensor or a tuple of arguments, with the tensors on the CPU."""
         given = args if isinstance(args, tuple) and not hasattr(args, "_fields") else (args,)
-        args, kwargs = tree_map((tuple(map(_wrapped, given)), dict(kwargs or {})), Tensor.cpu, Tensor)
-        return cls(args, kwargs)
+        return cls(*tree_map((tuple(map(_wrapped, given)), dict(kwargs or {})), Tensor.cpu, Tensor))
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -211,9 +210,9 @@ class _Merge:
         if not changed:
             raise ExportError(f"the model runs other functions at each call, from {node.function} on (in {node.module})")
         name = changed[0]
+        counts = f"{len(first)} ops with {name}={self.variants[0][name]}, and {len(other.nodes)} with {name}={sizes[name]}"
         raise ExportError(
-            f"the model runs {len(first)} ops with {name}={self.variants[0][name]}, and {len(other.nodes)} with {name}={sizes[name]}; "
-            f"they differ at {node.function} (in {node.module}). {_ADVICE}"
+            f"the model runs {counts}; they differ at {node.function} (in {node.module}). {_ADVICE}"
         )
 
     def _node(self, nodes: list[Node]) -> Node:
@@ -221,7 +220,8 @@ class _Merge:
         where = f"{first.function} (in {first.module})"
         for node in nodes[1:]:
             if len(node.inputs) != len(first.inputs):
-                raise ExportError(f"{where} has {len(first.inputs)} inputs for one size, and {len(node.inputs)} for another. {_ADVICE}")
+                counts = f"{len(first.inputs)} inputs for one size, and {len(node.inputs)} for another"
+                raise ExportError(f"{where} has {counts}. {_ADVICE}")
         inputs = tuple(self._merged([*values], where) for values in zip(*(node.inputs for node in nodes)))
         options = self._merged([node.options for node in nodes], where)
         outputs = [self._spec([*specs], where) for specs in zip(*(node.outputs for node in nodes))]
@@ -235,7 +235,8 @@ class _Merge:
         """One value for all sizes; integers that differ become a Dim."""
         first = values[0]
         if isinstance(first, (int, numpy.integer)) and not isinstance(first, bool):
-            return first if all(type(v) is type(first) and v == first for v in values) else self._dim([int(v) for v in values], where)
+            is_same = all(type(v) is type(first) and v == first for v in values)
+            return first if is_same else self._dim([int(v) for v in values], where)
         if all(type(v) is type(first) for v in values):
             if isinstance(first, (tuple, list)) and all(len(v) == len(first) for v in values):
                 parts = [self._merged([*items], where) for items in zip(*values)]
@@ -275,8 +276,8 @@ class _Merge:
         where = f"a constant of shape {first.shape} and {first.dtype}"
         if all(a.shape == first.shape for a in arrays):
             raise ExportError(
-                f"{where} has other values at each call: the model draws random numbers, or computes outside of gpunet's functions. "
-                "Pass the array as an input"
+                f"{where} has other values at each call: the model draws random numbers, or computes outside of gpunet's "
+                "functions. Pass the array as an input"
             )
         shape: Shape = self._merged([a.shape for a in arrays], where)
         if all(a.size and (a == a.flat[0]).all() and a.flat[0] == first.flat[0] for a in arrays):
@@ -288,26 +289,55 @@ class _Merge:
 
 
 def _folded(graph: Graph) -> Graph:
-    """The graph in which ops that depend on no input and no dynamic size are constants."""
+    """The graph in which ops that depend on no input and no dynamic size are computed.
+
+    Results are constants; those of parameters and buffers are named like these, such as "conv.weight_reshape".
+    """
     places: dict[Ref, Ref] = {}
     nodes: list[Node] = []
+    computed: dict[tuple[Any, ...], list[tuple[dict[str, Any], int]]] = {}  # by op and inputs: options and number
     for number, node in enumerate(graph.nodes):
         inputs = tuple(places.get(value, value) if isinstance(value, Ref) else value for value in node.inputs)
         is_constant = node.values is not None and is_static(node.options) and not any(
             isinstance(value, Dim) or (isinstance(value, Ref) and not _is_plain(graph, value)) for value in inputs
         )  # fmt: skip
+        sources = [value for value in inputs if isinstance(value, Ref) and value.kind == "parameter"]
+        if is_constant:
+            same = computed.setdefault((node.op, inputs), [])
+            earlier = next((other for options, other in same if options == node.options), number)
+            same.append((node.options, number))
+            if earlier != number:  # such as the transpose of a weight that each step of a sequence uses
+                places |= {Ref("result", number, i): places[Ref("result", earlier, i)] for i in range(len(node.outputs))}
+                continue
         for index in range(len(node.outputs)):
-            if is_constant:
+            if not is_constant:
+                found = Ref("result", len(nodes), index)
+            elif sources:
+                assert node.values is not None
+                found = _derived(graph, sources[0].key, node, node.values[index])
+            else:
                 assert node.values is not None
                 graph.constants.append(node.values[index])
-                places[Ref("result", number, index)] = Ref("constant", len(graph.constants) - 1)
-            else:
-                places[Ref("result", number, index)] = Ref("result", len(nodes), index)
+                found = Ref("constant", len(graph.constants) - 1)
+            places[Ref("result", number, index)] = found
         if not is_constant:
             node.inputs = inputs
             nodes.append(node)
     graph.nodes, graph.outputs = nodes, [places.get(ref, ref) for ref in graph.outputs]
     return graph
+
+
+def _derived(graph: Graph, source: str, node: Node, values: numpy.ndarray) -> Ref:
+    """A new parameter of the graph: what an op made of one."""
+    original = graph.reshaped.get(source, source)
+    name, number = f"{original}_{node.op}", 1
+    while name in graph.parameters:
+        number += 1
+        name = f"{original}_{node.op}_{number}"
+    graph.parameters[name] = values
+    if node.op == "reshape":
+        graph.reshaped[name] = original
+    return Ref("parameter", name)
 
 
 def _is_plain(graph: Graph, ref: Ref) -> bool:
