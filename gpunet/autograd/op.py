@@ -97,6 +97,20 @@ def _register(op: Op, call: Callable[..., Any], methods: str) -> Callable[..., A
     return call
 
 
+class Composite(Op):
+    """A function of several ops that observers see as one, too: after its ops, with their result."""
+
+    kind = "composite"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(lambda: None, name)
+        self.name = name
+
+    def notify(self, inputs: Sequence[Any], options: dict[str, Any], result: Tensor) -> None:
+        """Tell the observers, of which there is one or more."""
+        _notify(self, inputs, options, (result,))
+
+
 def _notify(op: Op, inputs: Sequence[Any], options: dict[str, Any], results: Sequence[Tensor]) -> None:
     for observe in observers:
         observe(op, inputs, options, results)

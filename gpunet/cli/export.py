@@ -37,12 +37,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Export; see :func:`gpunet.onnx.export` and :func:`gpunet.export_c`."""
     from gpunet.interop.c import export_c
     from gpunet.interop.onnx import export
-    from gpunet.interop.trained import model_in
+    from gpunet.interop.trained import Predictor, model_in
 
     model, inputs = model_in(arguments.model, arguments.batch)
     if arguments.c:
         export_c(model, inputs, arguments.out, name=arguments.name)
     else:
         export(model, inputs, arguments.out, opset_version=arguments.opset)
+    if isinstance(model, Predictor):
+        print(model.describe())
     print(f"wrote {arguments.out}")
     return 0

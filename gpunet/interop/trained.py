@@ -9,6 +9,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor
+from gpunet.data.columns import Column
 from gpunet.errors import ArgumentError, CheckpointError
 from gpunet.interop.onnx.load import load
 from gpunet.nn import Module
@@ -41,10 +42,19 @@ class Predictor(Module):
             for name in ("mean", "scale"):
                 self.register_buffer(name, tensor(numpy.array(values[name], numpy.float32)))
             self.target_mean, self.target_scale = float(values["target_mean"]), float(values["target_scale"])
-            self.num_features, self.classes, self.loss = len(values["mean"]), len(config["classes"]), config["loss"]
+            self.num_features, self.classes, self.loss = len(values["mean"]), tuple(config["classes"]), config["loss"]
+            columns = [Column.from_json(column) for column in config.get("columns", ())]
         except (KeyError, TypeError, ValueError) as error:
             where = Path(run) / "config.json"
             raise CheckpointError(f"{where} was not written by this version of gpunet train ({error!r})") from None
+
+        self.feature_names = tuple(name for column in columns for name in column.names)
+
+    def describe(self) -> str:
+        """What the numbers of an input and of an output are, as two lines; of a data set without columns, how many they are."""
+        known = self.feature_names if len(self.feature_names) == self.num_features else (f"{self.num_features} features",)
+        outputs = ", ".join(map(str, self.classes))
+        return f"input: {', '.join(known)}\noutput: " + (f"probability of {outputs}" if self.classes else "the target")
 
     def forward(self, features: Tensor) -> Tensor:
         shifted = (features - self.mean) / self.scale

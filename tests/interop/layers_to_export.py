@@ -177,6 +177,12 @@ def tokens(*shape: int) -> Callable[[numpy.random.Generator], tuple[numpy.ndarra
 
 
 row("Embedding", lambda: nn.Embedding(11, 4, padding_idx=0), tokens(3, 5))
+for mode in ("sum", "mean", "max"):
+    row(f"EmbeddingBag {mode}", lambda m=mode: nn.EmbeddingBag(11, 4, mode=m), tokens(3, 5))
+    row(f"EmbeddingBag {mode} padded", lambda m=mode: nn.EmbeddingBag(11, 4, mode=m, padding_idx=3),
+        lambda r: (r.integers(2, 5, (4, 2)),))  # fmt: skip
+row("EmbeddingBag weighted", lambda: Applied(lambda m, i, f: m(i, per_sample_weights=f), nn.EmbeddingBag(11, 4, mode="sum")),
+    lambda r: (r.integers(0, 11, (3, 5)), r.normal(size=(3, 5)).astype("float32")))  # fmt: skip
 for name in ("LSTM", "GRU", "RNN"):
     kind = getattr(nn, name)
     row(name, lambda k=kind: k(3, 5), (6, 2, 3), (1,))
@@ -228,7 +234,6 @@ WITHOUT = {
     "Module": "base class", "RNNBase": "base class", "RNNCellBase": "base class",
     "NLLLoss2d": "deprecated name of NLLLoss",
     "CTCLoss": "its recursion is one kernel, and no operator of ONNX", "AdaptiveLogSoftmaxWithLoss": "chooses rows by their values",
-    "EmbeddingBag": "adds the rows of bags by a kernel; Embedding and a mean over the rows are the same",
     "MultiLabelMarginLoss": "its targets are read on the host",
 }  # fmt: skip
 

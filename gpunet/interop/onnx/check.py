@@ -64,7 +64,7 @@ def check(
         tensors = resized(call, dynamic, sizes)
         if number:  # other values, too
             tensors = [make_tensor(random.choice(t.array.reshape(-1), t.array.shape).astype(t.dtype)) for t in tensors]
-        feed = {name: tensor.array.copy() for (name, _), tensor in zip(graph.inputs, tensors)}
+        feed = {name: numpy.array(tensor.array) for (name, _), tensor in zip(graph.inputs, tensors)}
         try:
             with no_grad():
                 wanted = [output.array for output in call.run(model, tensors)]
@@ -95,7 +95,7 @@ def _compare(name: str, ours: Any, theirs: Any, sizes: Mapping[str, int]) -> Non
     if is_floating(ours.dtype):
         finite = numpy.isfinite(ours)
         scale = numpy.abs(ours[finite]).max(initial=0.0)
-        differences = numpy.abs(numpy.subtract(theirs, ours, dtype=numpy.float64)[finite])
+        differences = numpy.abs(numpy.subtract(theirs[finite], ours[finite], dtype=numpy.float64))
         difference = differences.max(initial=0.0)
         if difference <= TOLERANCE * scale + 1e-30 and numpy.array_equal(theirs[~finite], ours[~finite], equal_nan=True):
             return

@@ -91,6 +91,24 @@ def _transposed_convolution(b: Builder, node: Node, x: str, w: str) -> str:
     )  # fmt: skip
 
 
+@translates("conv3d")
+def _conv3d(b: Builder, node: Node, x: str, w: str, bias: str | None) -> str:
+    o = node.options
+    return b.add(
+        "Conv", x, w, *([] if bias is None else [bias]), kernel_shape=[*b.spec(1).shape[2:]], strides=[*o["stride"]],
+        pads=[*o["low"], *o["high"]], dilations=[*o["dilation"]], group=o["groups"],
+    )  # fmt: skip
+
+
+@translates("conv_transpose3d")
+def _conv_transpose3d(b: Builder, node: Node, x: str, w: str) -> str:
+    o = node.options
+    return b.add(
+        "ConvTranspose", x, w, kernel_shape=[*b.spec(1).shape[2:]], strides=[*o["stride"]], pads=[*o["padding"]] * 2,
+        output_padding=[*o["extra"]], dilations=[*o["dilation"]], group=o["groups"],
+    )  # fmt: skip
+
+
 # ---- pooling ------------------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +225,25 @@ def _normalized_rows(b: Builder, node: Node, x: str, w: str | None, bias: str | 
 @translates("embedding_rows")
 def _embedding_rows(b: Builder, node: Node, weight: str, index: str) -> str:
     return b.add("Gather", weight, index, axis=0)
+
+
+@translates("embedding_bag")
+def _embedding_bag(b: Builder, node: Node, weight: str, index: str, factors: str | None) -> str:
+    """Bags of equal length: weight (rows, columns), index (bags, n) -> (bags, columns)."""
+    mode, padding, dtype = node.options["mode"], node.options["padding"], node.outputs[0].dtype
+    rows, last = b.add("Gather", weight, index, axis=0), b.integers([-1])
+    if factors is not None:
+        rows = b.add("Mul", rows, b.add("Unsqueeze", factors, last))
+    if padding is None:
+        return reduced(b, {"sum": "ReduceSum", "mean": "ReduceMean", "max": "ReduceMax"}[mode], rows, [1], False)
+    counts = b.add("Unsqueeze", b.add("Not", b.add("Equal", index, b.constant(padding, b.spec(1).dtype))), last)
+    number = reduced(b, "ReduceSum", b.cast(counts, dtype), [1], False)
+    zero, one = b.number(0, dtype), b.number(1, dtype)
+    if mode == "max":
+        found = reduced(b, "ReduceMax", b.add("Where", counts, rows, b.number(-math.inf, dtype)), [1], False)
+        return b.add("Where", b.add("Equal", number, zero), zero, found)
+    total = reduced(b, "ReduceSum", b.add("Where", counts, rows, zero), [1], False)
+    return total if mode == "sum" else b.add("Div", total, b.add("Max", number, one))
 
 
 #: The gates in ONNX's order, as the places of PyTorch's.

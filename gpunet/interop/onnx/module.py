@@ -15,21 +15,13 @@ from gpunet.autograd import Tensor, make_tensor, no_grad, wrap
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, FormatError, GpunetError, OutOfRangeError
 from gpunet.interop.onnx import layer_operators, operators  # noqa: F401  fill OPERATORS
-from gpunet.interop.onnx.operator_table import OPERATORS, Attributes, Operator
+from gpunet.interop.onnx.operator_table import DTYPES, OPERATORS, Attributes, Operator
 from gpunet.launch.tape import unrecorded
 from gpunet.nn import Module, Parameter
 
 #: Versions of the operators that are read.
 OPSETS = range(13, 24)
 _MAX_NODES, _MAX_DIMS = 1_000_000, 32
-#: Types of the elements of tensors that can be read.
-_DTYPES = {
-    getattr(TensorProto, name): numpy.dtype(kind)
-    for name, kind in {
-        "FLOAT": "float32", "DOUBLE": "float64", "FLOAT16": "float16", "INT64": "int64", "INT32": "int32", "INT16": "int16",
-        "INT8": "int8", "UINT8": "uint8", "BOOL": "bool",
-    }.items()
-}  # fmt: skip
 
 
 class Step(NamedTuple):
@@ -182,7 +174,7 @@ def _array(tensor: TensorProto, where: str) -> numpy.ndarray:
     name = f"{where}: tensor {tensor.name!r}"
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
         raise FormatError(f"{name} is in another file, which is not read; save the model as one file")
-    dtype = _DTYPES.get(tensor.data_type)
+    dtype = DTYPES.get(tensor.data_type)
     if dtype is None:
         raise FormatError(f"{name} has elements of type {tensor.data_type}; expected float, double, float16, integers or booleans")
     shape = tuple(tensor.dims)

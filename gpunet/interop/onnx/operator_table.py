@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy
+from onnx import TensorProto
 
 from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend import devices
@@ -15,6 +16,14 @@ from gpunet.backend.dtypes import is_floating
 from gpunet.errors import FormatError
 
 _MANY = 1 << 20
+#: ONNX's number of a type -> dtype, of tensors that can be read.
+DTYPES = {
+    getattr(TensorProto, name): numpy.dtype(kind)
+    for name, kind in {
+        "FLOAT": "float32", "DOUBLE": "float64", "FLOAT16": "float16", "INT64": "int64", "INT32": "int32", "INT16": "int16",
+        "INT8": "int8", "UINT8": "uint8", "BOOL": "bool",
+    }.items()
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import gpunet
 from gpunet.autograd import Tensor
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import FormatError
-from gpunet.interop.onnx.operator_table import Attributes, as_tensor, axes_of, host, operator, tensors
+from gpunet.interop.onnx.operator_table import DTYPES, Attributes, as_tensor, axes_of, host, operator, tensors
 from gpunet.nn import functional as F
 from gpunet.ops.linear import linear
 
@@ -96,9 +96,7 @@ def _is_inf(a: Attributes, x: Any) -> Any:
 
 @operator("Cast", attributes="to saturate")
 def _cast(a: Attributes, x: Any) -> Any:
-    from gpunet.interop.onnx.module import _DTYPES
-
-    dtype = _DTYPES.get(a.integer("to", 0))
+    dtype = DTYPES.get(a.integer("to", 0))
     if dtype is None:
         raise a.refuse(f"the type to={a.integer('to', 0)}")
     return as_tensor(x).to(dtype)

@@ -214,10 +214,12 @@ class Recorder(Tape):
         if active.tape is not self:
             return  # of another thread
         name, arrays = op.name.lstrip("_"), [result.array for result in results]
-        if name in _SAME_VALUE:
+        if name in _SAME_VALUE or (name == "cast" and inputs[0].array.dtype == arrays[0].dtype):
             ref = self.value(inputs[0])
             self._alive.append(arrays[0])
             self._set(arrays[0], ref)
+            return
+        if op.kind == "composite" and not self.supports(name, options):
             return
         function = op.public_name if op.name_from is None else op.name_from(options)
         if op.composed is None and not self.supports(name, options) and self._is_made_of_ops(arrays[0]):

@@ -198,7 +198,12 @@ class _Merge:
         inputs = [
             (name, self._spec([r.inputs[i] for r in self.recordings], f"input {name}")) for i, name in enumerate(self.input_names)
         ]
-        constants = [self._constant([r.constants[i] for r in self.recordings]) for i in range(len(first.constants))]
+        users = {ref.key: f"{node.function} (in {node.module})" for node in reversed(first.nodes) for ref in node.references
+                 if ref.kind == "constant"}  # fmt: skip
+        constants = [
+            self._constant([r.constants[i] for r in self.recordings], users.get(i, "the output"))
+            for i in range(len(first.constants))
+        ]
         graph = Graph(inputs, first.outputs, nodes, first.parameters, constants, self.variants[0])
         return _folded(graph) if folds else graph
 
@@ -234,6 +239,10 @@ class _Merge:
     def _merged(self, values: list[Any], where: str) -> Any:
         """One value for all sizes; integers that differ become a Dim."""
         first = values[0]
+        if isinstance(first, Ref):
+            if any(value != first for value in values):
+                raise ExportError(f"{where} reads another value for another size. {_ADVICE}")
+            return first
         if isinstance(first, (int, numpy.integer)) and not isinstance(first, bool):
             is_same = all(type(v) is type(first) and v == first for v in values)
             return first if is_same else self._dim([int(v) for v in values], where)
@@ -269,11 +278,12 @@ class _Merge:
             raise ExportError(f"{where}: a number is {texts}; expected a multiple of the sizes. {_ADVICE}")
         return found
 
-    def _constant(self, arrays: list[numpy.ndarray]) -> Any:
+    def _constant(self, arrays: list[numpy.ndarray], user: str) -> Any:
+        """A constant for all sizes, which ``user`` reads."""
         first = arrays[0]
         if all(a.shape == first.shape and numpy.array_equal(a, first, equal_nan=is_inexact(a.dtype)) for a in arrays):
             return first
-        where = f"a constant of shape {first.shape} and {first.dtype}"
+        where = f"{user} reads a constant of shape {first.shape} and {first.dtype}, which"
         if all(a.shape == first.shape for a in arrays):
             raise ExportError(
                 f"{where} has other values at each call: the model draws random numbers, or computes outside of gpunet's "
