@@ -291,6 +291,11 @@ def test_tolerance() -> None:
     for other in (a + numpy.float32(5e-5), numpy.array([1.0, -2.0, 3.0, numpy.nan], numpy.float32), a[:3]):
         with pytest.raises(ExportError):
             check._compare("y", a, other, {})
+    ours, exact = numpy.array([1.0, 1e-3], numpy.float32), numpy.array([1.0, 1e-3 + 3e-5])
+    # nearer to the exact result than ours
+    check._compare("y", ours, numpy.array([1.0, 1e-3 + 5e-5], numpy.float32), {}, lambda: exact)
+    with pytest.raises(ExportError, match="by 5e-05, where the largest element is 1"):
+        check._compare("y", ours, numpy.array([1.0, 1e-3 - 5e-5], numpy.float32), {}, lambda: exact)
 
 
 # ---- import -----------------------------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from gpunet.autograd import make_tensor, no_grad
+from gpunet.autograd import Tensor, make_tensor, no_grad
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ExportError, GpunetError, MissingDependencyError
 from gpunet.interop.tracing.graph import Graph
@@ -17,7 +19,7 @@ from gpunet.nn import Module
 if TYPE_CHECKING:
     import onnx
 
-#: The largest difference, as a part of the largest element.
+#: The largest difference, as a part of the largest element; see :func:`_compare`.
 TOLERANCE = 1e-5
 
 
@@ -76,9 +78,16 @@ def check(
             found = running.run(None, {**{n: v for n, v in weights.items() if n in expected}, **feed})
         except Exception as error:
             raise ExportError(f"onnxruntime cannot run the exported model{_for(sizes)}: {_first_line(error)}") from None
-        names = [value.name for value in proto.graph.output]
-        for name, ours, theirs in zip(names, wanted, found):
-            _compare(name, ours, theirs, sizes)
+        exact = functools.cache(functools.partial(_exact, model, call, tensors))
+        for index, (value, ours, theirs) in enumerate(zip(proto.graph.output, wanted, found)):
+            _compare(value.name, ours, theirs, sizes, lambda index=index, exact=exact: exact()[index])  # type: ignore[misc]
+
+
+def _exact(model: Module, call: Call, tensors: Sequence[Tensor]) -> list[numpy.ndarray]:
+    """The results in float64."""
+    wide = [tensor.double() if is_floating(tensor.dtype) else tensor for tensor in tensors]
+    with no_grad():
+        return [output.array for output in call.run(copy.deepcopy(model).double(), wide)]
 
 
 def _variants(own: Mapping[str, int]) -> Iterator[dict[str, int]]:
@@ -89,24 +98,43 @@ def _variants(own: Mapping[str, int]) -> Iterator[dict[str, int]]:
         yield dict.fromkeys(own, 1)
 
 
-def _compare(name: str, ours: Any, theirs: Any, sizes: Mapping[str, int]) -> None:
+def _compare(
+    name: str, ours: Any, theirs: Any, sizes: Mapping[str, int], exact: Callable[[], numpy.ndarray] | None = None
+) -> None:
+    """Compare two results.
+
+    Deep networks round float32 differently by more than the tolerance.  Then both are compared with ``exact()``, the result in
+    float64, from which theirs may be twice as far as ours.
+
+    Raises:
+        ExportError: they differ.
+    """
     if ours.shape != theirs.shape:
         raise ExportError(f"onnxruntime's result {name!r} has shape {theirs.shape}{_for(sizes)}; the model's has {ours.shape}")
-    if is_floating(ours.dtype):
-        finite = numpy.isfinite(ours)
-        scale = numpy.abs(ours[finite]).max(initial=0.0)
-        differences = numpy.abs(numpy.subtract(theirs[finite], ours[finite], dtype=numpy.float64))
-        difference = differences.max(initial=0.0)
-        if difference <= TOLERANCE * scale + 1e-30 and numpy.array_equal(theirs[~finite], ours[~finite], equal_nan=True):
-            return
-    elif numpy.array_equal(ours, theirs):
+    if not is_floating(ours.dtype):
+        if not numpy.array_equal(ours, theirs):
+            raise ExportError(f"the results of the exported model differ{_for(sizes)}: {name!r}; the file was not written")
         return
-    else:
-        raise ExportError(f"the results of the exported model differ{_for(sizes)}: {name!r}; the file was not written")
+    finite = numpy.isfinite(ours)
+    scale, difference = numpy.abs(ours[finite]).max(initial=0.0), _distance(theirs[finite], ours[finite])
+    if numpy.array_equal(theirs[~finite], ours[~finite], equal_nan=True):
+        if difference <= TOLERANCE * scale + 1e-30:
+            return
+        if exact is not None and difference <= 10 * TOLERANCE * scale:
+            try:
+                reference = exact()[finite]
+            except GpunetError:  # the model computes in float32 alone
+                reference = ours[finite]
+            if _distance(theirs[finite], reference) <= 2 * _distance(ours[finite], reference):
+                return
     raise ExportError(
         f"the results of the exported model differ{_for(sizes)}: {name!r} by {difference:.3g}, where the largest element is "
-        f"{scale}; the file was not written"
+        f"{scale:.3g}; the file was not written"
     )
+
+
+def _distance(a: numpy.ndarray, b: numpy.ndarray) -> float:
+    return float(numpy.abs(numpy.subtract(a, b, dtype=numpy.float64)).max(initial=0.0))
 
 
 def _for(sizes: Mapping[str, int]) -> str:
