@@ -223,9 +223,11 @@ def test_memory_written_outside_of_ops_is_known() -> None:
             y[:, 0] = 1.0  # a launch on a part of what depends on the input
         return y + 1
 
+    topmost = lambda x: (x.sort(1).values.tril() * x.sort(1, True).indices, x.topk(2, 1).values, x.median(1).values)  # noqa: E731
+    twice = lambda x: (x.exp(),) * 2  # noqa: E731
     counted = lambda x: x * (gpunet.arange(x.shape[0]) ** 2).unsqueeze(1)  # noqa: E731
     compared = lambda x: (x > 0).float() + (x.argmax(1, keepdim=True) == 1)  # noqa: E731
-    for function in (detached, lambda x: x.view(-1).add(1).view(x.shape), compared, counted):
+    for function in (detached, lambda x: x.view(-1).add(1).view(x.shape), compared, counted, topmost, twice):
         gpunet.onnx.export(Applied(function), gpunet.randn(3, 4))
     with pytest.raises(ExportError, match="cannot be exported"):
         gpunet.onnx.export(Applied(partly), gpunet.randn(3, 4))

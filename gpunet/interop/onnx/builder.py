@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from gpunet.errors import ExportError
 from gpunet.interop.tracing import Dim, Graph, Node, Ref
-from gpunet.interop.tracing.graph import Counting, Full, Shape, Spec, is_static
+from gpunet.interop.tracing.graph import Counting, Repeated, Shape, Spec, is_static
 
 #: A translation: (builder, node, *inputs) -> the names of the results.
 Translation = Callable[..., Any]
@@ -134,8 +134,10 @@ class Builder:
         if ref.kind == "parameter":
             return self.weight(self.graph.parameters[ref.key], ref.key)
         value = self.graph.constants[ref.key]
-        if isinstance(value, Full):
-            return self.full(value.shape, value.value)
+        if isinstance(value, Repeated):
+            if not value.value.ndim:
+                return self.full(value.shape, value.value)
+            return self.add("Expand", self.constant(value.value), self.sizes(value.shape))
         if isinstance(value, Counting):
             count = self.size(value.shape[value.dim])
             zero, one = self.constant(0, numpy.int64), self.constant(1, numpy.int64)

@@ -38,7 +38,8 @@ def write(
     names = builder.build()
     inputs = [_value(name, spec) for name, spec in graph.inputs]
     nodes = builder.nodes
-    for number, (name, wanted) in enumerate(zip(names, output_names)):
+    for number, wanted in enumerate(output_names):
+        name = names[number]
         is_made = any(name in node.output for node in nodes) and name not in names[:number]
         if is_made:
             _rename(nodes, name, wanted)

@@ -82,10 +82,10 @@ class Node:
         return (value for value in self.inputs if isinstance(value, Ref))
 
 
-class Full(NamedTuple):
-    """A constant of one number in a shape with dynamic dimensions."""
+class Repeated(NamedTuple):
+    """A constant whose elements are the same along dynamic dimensions."""
 
-    value: numpy.ndarray  # 0-d
+    value: numpy.ndarray  # broadcasts to the shape
     shape: Shape
 
 
@@ -115,7 +115,7 @@ class Graph:
     outputs: list[Ref]
     nodes: list[Node]
     parameters: dict[str, numpy.ndarray]
-    constants: list[numpy.ndarray | Full | Counting]
+    constants: list[numpy.ndarray | Repeated | Counting]
     sizes: dict[str, int] = field(default_factory=dict)
     reshaped: dict[str, str] = field(default_factory=dict)
 
@@ -126,7 +126,7 @@ class Graph:
         if ref.kind == "result":
             return self.nodes[ref.key].outputs[ref.output]
         value = self.parameters[ref.key] if ref.kind == "parameter" else self.constants[ref.key]
-        if isinstance(value, Full):
+        if isinstance(value, Repeated):
             return Spec(value.shape, value.value.dtype)
         return Spec(tuple(value.shape), value.dtype)
 

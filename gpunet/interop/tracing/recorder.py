@@ -32,7 +32,7 @@ LAUNCHES = {
     "logical_not": "logical_not", "bitwise_and": "bitwise_and", "bitwise_or": "bitwise_or", "bitwise_xor": "bitwise_xor",
     "invert": "invert", "isnan": "isnan", "isinf": "isinf", "isfinite": "isfinite", "add": "add", "subtract": "sub",
     "multiply": "mul", "divide": "div", "negative": "neg", "absolute": "abs", "maximum": "maximum", "minimum": "minimum",
-    "power": "pow", "argmax": "argmax", "argmin": "argmin", "any": "any", "all": "all", "copy": "copy",
+    "power": "pow", "argmax": "argmax", "argmin": "argmin", "argsort": "argsort", "any": "any", "all": "all", "copy": "copy",
     "check indices": "copy",
 }  # fmt: skip
 #: Ops whose result has the value of their input.
@@ -137,6 +137,8 @@ class Recorder(Tape):
         return self._stack[-1] if self._stack else "the model"
 
     def graph_break(self, action: str, way_out: str) -> None:
+        if action.endswith("reads a tensor's value,"):
+            way_out = "compute with tensors, as by where()"
         raise ExportError(
             f"{action.rstrip(',')} cannot be exported (in {self.module}): the graph is the same for all values of the inputs. "
             f"{way_out[:1].upper()}{way_out[1:]}, or call the export on the part of the model without it"
@@ -161,10 +163,14 @@ class Recorder(Tape):
         key = _key(array)
         if key in memory.values:
             return memory.values[key][0]
-        if array.flags.c_contiguous:  # the same memory in another shape
-            for (start, shape, strides, dtype), (ref, bounds) in memory.values.items():
-                if start == key[0] and dtype == key[3] and bounds == byte_bounds(array) and _is_contiguous(shape, strides, array):
-                    return self._append("reshape", (ref,), {"shape": array.shape}, [array])[0]
+        for whole, (ref, bounds) in memory.values.items():
+            if whole[3] != key[3]:
+                continue
+            if array.flags.c_contiguous and bounds == byte_bounds(array) and _is_contiguous(whole, array.itemsize):
+                return self._append("reshape", (ref,), {"shape": array.shape}, [array])[0]
+            pattern = _slices(whole, key)
+            if pattern is not None:
+                return self._append("index", (ref,), {"pattern": pattern}, [array])[0]
         return None
 
     def _is_tainted(self, array: ndarray) -> bool:
@@ -317,10 +323,29 @@ def _flat(items: Sequence[Any]) -> list[Any]:
     return [array for item in items for array in (item if isinstance(item, list) else [item])]
 
 
-def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], array: ndarray) -> bool:
+def _slices(whole: Key, part: Key) -> tuple[slice, ...] | None:
+    """The slices, also backwards, with which an array is a part of another one; None if it is none of as many dimensions."""
+    if len(whole[1]) != len(part[1]) or 0 in part[1]:
+        return None
+    offset, found = part[0] - whole[0], [slice(None)] * len(whole[1])
+    for d in sorted(range(len(found)), key=lambda d: -abs(whole[2][d])):
+        size, stride = whole[1][d], whole[2][d]
+        if stride <= 0:
+            return None
+        first, offset = divmod(offset, stride)
+        step, rest = divmod(part[2][d], stride) if part[1][d] > 1 else (1, 0)
+        last = first + step * (part[1][d] - 1)
+        if rest or not step or not (0 <= first < size and 0 <= last < size):
+            return None
+        end = last + (1 if step > 0 else -1)
+        found[d] = slice(first, None if end < 0 else end, step)
+    return tuple(found) if not offset else None
+
+
+def _is_contiguous(piece: Key, itemsize: int) -> bool:
     """Whether a piece of memory is contiguous: then strides are products of sizes."""
-    step = array.itemsize
-    for size, stride in zip(reversed(shape), reversed(strides)):
+    step = itemsize
+    for size, stride in zip(reversed(piece[1]), reversed(piece[2])):
         if size != 1 and stride != step:
             return False
         step *= size

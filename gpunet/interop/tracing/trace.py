@@ -14,7 +14,7 @@ from gpunet.backend import devices
 from gpunet.backend.dtypes import is_floating, is_inexact
 from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.errors import ArgumentError, ExportError
-from gpunet.interop.tracing.graph import Counting, Dim, Full, Graph, Node, Ref, Shape, Spec, is_static
+from gpunet.interop.tracing.graph import Counting, Dim, Graph, Node, Ref, Repeated, Shape, Spec, is_static
 from gpunet.interop.tracing.recorder import Recorder
 from gpunet.nn import Module
 from gpunet.ops.convert import clone
@@ -290,12 +290,14 @@ class _Merge:
                 "functions. Pass the array as an input"
             )
         shape: Shape = self._merged([a.shape for a in arrays], where)
-        if all(a.size and (a == a.flat[0]).all() and a.flat[0] == first.flat[0] for a in arrays):
-            return Full(numpy.array(first.flat[0], first.dtype), shape)
         counted = [dim for dim, size in enumerate(shape) if not is_static((size,))]
+        one = tuple(slice(0, 1) if dim in counted else slice(None) for dim in range(first.ndim))
+        if first.size and all(numpy.array_equal(a, numpy.broadcast_to(first[one], a.shape)) for a in arrays):
+            value = first[one]
+            return Repeated(value if (value != value.flat[0]).any() else value.flat[0].reshape(()), shape)
         if len(counted) == 1 and all(a.size == a.shape[counted[0]] and (a.ravel() == numpy.arange(a.size)).all() for a in arrays):
             return Counting(first.dtype, shape, counted[0])
-        raise ExportError(f"{where} depends on the dynamic dimension, and is neither one number nor 0, 1, 2, ... {_ADVICE}")
+        raise ExportError(f"{where} depends on the dynamic dimension, and is neither the same along it nor 0, 1, 2, ... {_ADVICE}")
 
 
 def _folded(graph: Graph) -> Graph:
