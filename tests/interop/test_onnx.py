@@ -32,7 +32,7 @@ def exported(case: Row, **options: Any) -> tuple[nn.Module, tuple[gpunet.Tensor,
     """The model of a row, arguments, and the ONNX model, which onnxruntime has compared."""
     gpunet.manual_seed(0)
     model, args = case.make(), arguments(case)
-    model(*(x.clone() for x in args))  # shapes of lazy modules
+    model.eval()(*(x.clone() for x in args))  # shapes of lazy modules
     names = NAMES[: len(args)]
     options = {"input_names": names, "dynamic_axes": axes_of(case, names), **options}
     return model, args, gpunet.onnx.export(model, args, **options)
@@ -52,7 +52,7 @@ def assert_same(ours: Any, theirs: Any, tolerance: float = 1e-5) -> None:
 def test_layer_agrees_in_onnxruntime_and_when_loaded(name: str) -> None:
     model, args, proto = exported({**ROWS, **NETWORKS}[name])
     loaded = gpunet.onnx.load(proto.SerializeToString()).eval()
-    assert_same(model.eval()(*(x.clone() for x in args)), loaded(*args))
+    assert_same(model(*(x.clone() for x in args)), loaded(*args))
     sizes = [d.dim_param for value in proto.graph.input for d in value.type.tensor_type.shape.dim]
     assert "batch" in sizes
 
@@ -216,6 +216,13 @@ def test_what_is_refused(function: Any, message: str) -> None:
         gpunet.onnx.export(Applied(function), gpunet.randn(3, 4))
 
 
+def stale(x: Any) -> Any:
+    y = x.clone()
+    view = y[:, 1:]
+    y += 1  # changes the view
+    return view.detach() * 2
+
+
 def test_memory_written_outside_of_ops_is_known() -> None:
     def partly(x: Any) -> Any:
         with gpunet.no_grad():
@@ -223,14 +230,22 @@ def test_memory_written_outside_of_ops_is_known() -> None:
             y[:, 0] = 1.0  # a launch on a part of what depends on the input
         return y + 1
 
-    topmost = lambda x: (x.sort(1).values.tril() * x.sort(1, True).indices, x.topk(2, 1).values, x.median(1).values)  # noqa: E731
+    def copied(x: Any) -> Any:
+        with gpunet.no_grad():
+            y = x.clone()
+            y[:, 0].copy_(gpunet.ones(3)[0])
+        return y + 1
+
+    topmost = lambda x: (x.sort(1).values * x.sort(1, True).indices, x.topk(2, 1).values, x.median(1).values)  # noqa: E731
+    triangles = lambda x: (x.unsqueeze(1) * x.unsqueeze(2)).tril()  # noqa: E731  masks of the size of the batch
     twice = lambda x: (x.exp(),) * 2  # noqa: E731
     counted = lambda x: x * (gpunet.arange(x.shape[0]) ** 2).unsqueeze(1)  # noqa: E731
     compared = lambda x: (x > 0).float() + (x.argmax(1, keepdim=True) == 1)  # noqa: E731
-    for function in (detached, lambda x: x.view(-1).add(1).view(x.shape), compared, counted, topmost, twice):
+    for function in (detached, lambda x: x.view(-1).add(1).view(x.shape), compared, counted, topmost, triangles, twice, stale):
         gpunet.onnx.export(Applied(function), gpunet.randn(3, 4))
-    with pytest.raises(ExportError, match="cannot be exported"):
-        gpunet.onnx.export(Applied(partly), gpunet.randn(3, 4))
+    for function in (partly, copied):
+        with pytest.raises(ExportError, match="cannot be exported"):
+            gpunet.onnx.export(Applied(function), gpunet.randn(3, 4))
 
 
 @pytest.mark.parametrize(
