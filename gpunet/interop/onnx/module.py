@@ -139,7 +139,7 @@ def _run(step: Step, inputs: Sequence[Any], is_training: bool) -> Sequence[Any]:
         return found if isinstance(found, tuple) else (found,)
     except OutOfRangeError:
         raise  # of the user's indices
-    except (GpunetError, ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, ZeroDivisionError) as error:
+    except (GpunetError, ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
         raise FormatError(f"{step.where}: {error}") from error
 
 

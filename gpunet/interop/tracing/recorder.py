@@ -290,13 +290,14 @@ class Recorder(Tape):
             self._memory_of(array).overwrite(array, self._depends)
             if not depends:
                 continue
-            self._of_launches.add(len(self.nodes))  # unless it is a copy, which adds no node
+            before = len(self.nodes)
             if not is_known:
                 self._append(kernel.name, (), {}, [array], is_opaque=True, depends=True)
             elif LAUNCHES[kernel.name] == "copy":
                 self._copy(array, refs[0])
             else:
                 self._append(LAUNCHES[kernel.name], refs, options, [array])
+            self._of_launches.update(range(before, len(self.nodes)))
 
     def _copy(self, target: ndarray, source: Any) -> None:
         """The value of ``target`` after a copy of ``source``, which may be broadcast and converted."""
