@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         mps,
         multiprocessing,
         nn,
+        onnx,
         ops,
         optim,
         random,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from gpunet.backend.threads import *
     from gpunet.captured.compile import *
     from gpunet.captured.step import *
+    from gpunet.interop.c import export_c
     from gpunet.launch.random import *
     from gpunet.launch.synchronize import *
     from gpunet.ops.activations import (
@@ -146,10 +148,12 @@ _REEXPORTED = (
     "ops.pair_distances", "ops.running", "train.checkpoint", "train.fit", "train.trainer", "ops.lu", "ops.storage", "ops.bessel",
     "ops.entropy",
     "ops.error_functions", "ops.incomplete_gamma", "ops.matrix_exp", "ops.parts", "ops.strided", "ops.window_functions",
-    "ops.complex_numbers", "ops.spectrogram",
+    "ops.complex_numbers", "ops.spectrogram", "interop.c",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional or special.
+#: The import of interop takes long.
 _SELECTED_NAMES = {
+    "interop.c": ("export_c",),
     "ops.activations": (
         "celu", "celu_", "hardshrink", "relu", "relu_", "selu", "selu_", "sigmoid", "tanh", "threshold",
         "threshold_",
@@ -168,8 +172,8 @@ _STAR_SUBMODULES = ("cuda", "fft", "linalg", "nn", "ops", "optim", "special")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
     "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributed", "distributions", "emulator",
-    "errors", "interop", "launch", "metrics", "models", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils",
-    "version", "vision",
+    "errors", "interop", "launch", "metrics", "models", "mps", "multiprocessing", "onnx", "random", "testing", "tools", "train",
+    "utils", "version", "vision",
 )  # fmt: skip
 
 

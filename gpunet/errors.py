@@ -82,6 +82,14 @@ class CheckpointError(GpunetError, RuntimeError):
     """A checkpoint that is missing, truncated or of the wrong kind."""
 
 
+class ExportError(GpunetError, RuntimeError):
+    """A model that a file format cannot express, or an exported file whose results differ; the message has op and module."""
+
+
+class FormatError(GpunetError, ValueError):
+    """A model file of another library that is damaged, or has a part that gpunet does not know."""
+
+
 class DataError(GpunetError, ValueError):
     """A data file or data set that cannot be used."""
 

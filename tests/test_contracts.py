@@ -43,12 +43,13 @@ LAYERS = (
     "train",
     "_C accelerator amp backends cuda fft linalg mps multiprocessing random special utils",  # re-export names, as "" does
     "",
-    "interop",
+    "interop onnx",
     "tools version",
     "cli __main__",
 )
 OPTIONAL = (
-    "cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "ml_dtypes", "mpi4py", "safetensors", "rich", "numba", "cuda",
+    "cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "ml_dtypes", "mpi4py", "safetensors", "rich", "numba", "cuda", "onnx",
+    "onnxruntime",
 )  # fmt: skip
 
 
@@ -422,6 +423,7 @@ def test_kinds_of_dtypes_are_found(line: str) -> None:
 #: What may be absent, by the modules that import it.
 OPTIONAL_PACKAGES = {
     "gpunet.captured.compiled.": ("numba", "llvmlite"),
+    "gpunet.interop.onnx.": ("onnx",),
     "gpunet.tools.bench.peers.jax_networks": ("jax",),
 }
 

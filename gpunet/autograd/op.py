@@ -81,6 +81,8 @@ class Op:
 
 #: The differentiable ops of the library by name.
 OPS: dict[str, Op] = {}
+#: Called with each op that any thread has run: the op, its inputs, its options and its results.
+observers: list[Callable[[Op, Sequence[Any], dict[str, Any], Sequence[Tensor]], None]] = []
 
 
 def _register(op: Op, call: Callable[..., Any], methods: str) -> Callable[..., Any]:
@@ -93,6 +95,25 @@ def _register(op: Op, call: Callable[..., Any], methods: str) -> Callable[..., A
     for name in methods.split():
         setattr(Tensor, name, call)
     return call
+
+
+class Composite(Op):
+    """A function of several ops that observers see as one, too: after its ops, with their result."""
+
+    kind = "composite"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(lambda: None, name)
+        self.name = name
+
+    def notify(self, inputs: Sequence[Any], options: dict[str, Any], result: Tensor) -> None:
+        """Tell the observers, of which there is one or more."""
+        _notify(self, inputs, options, (result,))
+
+
+def _notify(op: Op, inputs: Sequence[Any], options: dict[str, Any], results: Sequence[Tensor]) -> None:
+    for observe in observers:
+        observe(op, inputs, options, results)
 
 
 # ---- primitives -------------------------------------------------------------------------------------------------------
@@ -297,6 +318,8 @@ def primitive(
                 result._view_version = base._version[0]
         if mode.current.enabled:
             op.record(result, inputs, options)
+        if observers:
+            _notify(op, inputs, options, (result,))
         return result
 
     call.derivatives = op.set_derivatives  # type: ignore[attr-defined]
@@ -484,6 +507,8 @@ def fused(
                         tensor._node, tensor._index, tensor._requires_grad = node, index, True
                 if packing:
                     node.pack()
+            if observers:
+                _notify(op, inputs, options, tensors)
             return (*tensors,) if type(result) is tuple else tensors[0]
 
         call.backward = op.set_backward  # type: ignore[attr-defined]

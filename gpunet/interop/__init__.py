@@ -1,1 +1,1 @@
-"""PyTorch scripts: run them under gpunet's names, and read which names they need."""
+"""PyTorch scripts under gpunet's names; models as ONNX and C."""

@@ -44,7 +44,6 @@ _ROOTS = ("torch", "torchvision")
 WITHOUT = {
     "torch.distributed": "gpunet.distributed has process groups and collectives; train with nn.parallel.DistributedDataParallel",
     "torch.jit": "leave the function as it is, or use gpunet.capture for whole training steps",
-    "torch.onnx": "save the weights with gpunet.save",
     "torch.quantization": "use float16 or bfloat16",
     "torch.sparse": "use dense tensors",
     "torch.profiler": "use gpunet bench, or Python's profiler",

@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from gpunet.autograd import Tensor, fused, wrap
 from gpunet.autograd.autocast import casts
+from gpunet.autograd.op import Composite, observers
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.launch.memory import empty
@@ -60,6 +61,8 @@ def _transposed_composed(x, w, *, window, function):
     return convolution_composed(x, filters, None, window=of_filters, activation="identity", alpha=0.0, function=function)
 
 
+#: What exports see instead of the op on images.
+CONV_TRANSPOSE3D = Composite("conv_transpose3d")
 _PLAIN = {"activation": "identity", "alpha": 0.0}
 
 
@@ -160,6 +163,9 @@ def transpose_convolve(
     if min(sizes) < 1 or 0 in shape[1:]:
         raise ShapeError(f"{function}: the input {shape} gives a result of sizes {sizes}; expected 1 or more: pass less padding")
     y = (_transpose_volumes if dims == 3 else _transpose_images)(function, x, weight, sizes, strides, pads, dilations, groups)
+    if observers and dims == 3:
+        options = {"stride": strides, "padding": pads, "extra": extra, "dilation": dilations, "groups": groups}
+        CONV_TRANSPOSE3D.notify((x, weight), options, y)
     return y if bias is None else y + _reshape(bias, shape=(channels, *(1,) * dims))
 
 

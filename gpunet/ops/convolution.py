@@ -21,6 +21,7 @@ from numpy import ndarray
 
 from gpunet.autograd import Gradient, Tensor, fused, wrap
 from gpunet.autograd.autocast import casts
+from gpunet.autograd.op import Composite, observers
 from gpunet.backend import blas
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_boolean, is_floating
@@ -431,6 +432,8 @@ def _(saved, dy, *, window, activation, alpha, function, need):
     return dx if dx is None or scale is None else Gradient(dx, scale), dw, db
 
 
+#: What exports see instead of the op on images.
+CONV3D = Composite("conv3d")
 _DIMS_TEXT = {1: "length", 2: "height, width", 3: "depth, height, width"}
 _SAMPLES = {1: "signal", 2: "image", 3: "volume"}
 
@@ -521,6 +524,7 @@ def convolve(
         image_text = f"{_SAMPLES[dims]}s of {shape[2:]}" + (f", padded to {padded}" if padded != shape[2:] else "")
         raise ShapeError(f"{function}: {filter_text} on {image_text}; expected filters that fit: pass a smaller weight, or padding")
     sizes = tuple((n - r) // s + 1 for n, r, s in zip(padded, reach, strides))
+    given = (x, weight, bias)
     if dims == 3:
         x, weight = _depth_as_channels(x, weight, sizes[0], strides[0], low[0], dilations[0])
     elif dims == 1:
@@ -529,7 +533,13 @@ def convolve(
     window = Window(extent, weight.array.shape, *numbers, groups)
     convolve_images = convolution if is_floating(weight.dtype) else convolution_composed  # integers wrap around
     y = convolve_images(x, weight, bias, window=window, activation=activation, alpha=alpha, function=function)
-    return y if dims == 2 else _restored(y, sizes)
+    if dims == 2:
+        return y
+    y = _restored(y, sizes)
+    if observers and dims == 3 and activation == "identity":
+        options = {"stride": strides, "low": low, "high": high, "dilation": dilations, "groups": groups}
+        CONV3D.notify(given, options, y)
+    return y
 
 
 def last_two(numbers: tuple[int, ...], fill: int = 1) -> Pair:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import FILL, Tensor, fused, make_tensor, no_grad, wrap
+from gpunet.autograd.op import Composite, observers
 from gpunet.backend import devices
 from gpunet.backend.dtypes import accumulator, int64, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
@@ -200,11 +201,22 @@ def embedding_bag(
     if padding is not None:  # one more bag takes the padding
         bag_of = where(compare("equal", places, padding), bags, bag_of)
     if mode == "max":
-        return _maxima(rows, bag_of, bags)
+        found = _maxima(rows, bag_of, bags)
+        return _noted(found, weight, index, per_sample_weights, mode, padding)
     found = index_add(_zeros((bags + 1, weight.shape[1]), weight), 0, bag_of, rows)[:bags]
     if mode == "mean":
         counts = index_add(_zeros((bags + 1,), weight), 0, bag_of, _ones(places.array.size, weight))
         found = found / clamp_min(counts[:bags], 1.0).unsqueeze(-1)
+    return _noted(found, weight, index, per_sample_weights, mode, padding)
+
+
+#: What exports see of bags of equal length, instead of additions at computed places.
+EQUAL_BAGS = Composite("embedding_bag")
+
+
+def _noted(found: Tensor, weight: Tensor, index: Tensor, factors: Any, mode: str, padding: int | None) -> Tensor:
+    if observers and index.ndim == 2:
+        EQUAL_BAGS.notify((weight, index, factors), {"mode": mode, "padding": padding}, found)
     return found
 
 

@@ -1,0 +1,357 @@
+"""Trace a model: record it for several sizes of its dynamic dimensions, and merge the recordings."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpunet.autograd import Tensor, enable_grad, make_tensor, wrap
+from gpunet.backend import devices
+from gpunet.backend.dtypes import is_floating, is_inexact
+from gpunet.captured.ir import tree_leaves, tree_map
+from gpunet.errors import ArgumentError, ExportError
+from gpunet.interop.tracing.graph import Counting, Dim, Graph, Node, Ref, Repeated, Shape, Spec, is_static
+from gpunet.interop.tracing.recorder import Recorder
+from gpunet.nn import Module
+from gpunet.ops.convert import clone
+
+#: input -> its dynamic dimensions -> their names.
+Dynamic = Sequence[Mapping[int, str]]
+
+
+class Call(NamedTuple):
+    """A call of a model: ``model(*args, **kwargs)``."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @classmethod
+    def of(cls, args: Any, kwargs: Mapping[str, Any] | None = None) -> Call:
+        """The call of a tensor or a tuple of arguments, with the tensors on the CPU."""
+        given = args if isinstance(args, tuple) and not hasattr(args, "_fields") else (args,)
+        return cls(*tree_map((tuple(map(_wrapped, given)), dict(kwargs or {})), Tensor.cpu, Tensor))
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors among the arguments, in order."""
+        return [*tree_leaves((self.args, self.kwargs), Tensor)]
+
+    def run(self, model: Module, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The tensors that the model returns for other tensors in the place of the call's."""
+        remaining = iter(tensors)
+        args, kwargs = tree_map((self.args, self.kwargs), lambda _: next(remaining), Tensor)
+        outputs = [*tree_leaves(model(*args, **kwargs), Tensor)]
+        if not outputs:
+            raise ExportError("the model returns no tensor; expected a tensor, or tensors in tuples, lists and dicts")
+        return outputs
+
+
+def _wrapped(value: Any) -> Any:
+    return wrap(value) if devices.is_array(value) else value
+
+
+def on_cpu(model: Module, args: Any, kwargs: Mapping[str, Any] | None) -> tuple[Module, Call]:
+    """The model and the arguments of a call on the CPU; a copy of a model on a GPU."""
+    if any(not tensor.is_cpu for tensor in [*model.parameters(), *model.buffers()]):
+        model = copy.deepcopy(model).cpu()
+    call = Call.of(args, kwargs)
+    if not call.tensors:
+        raise ArgumentError("export: args has no tensor; expected the arguments of a call, such as (gpunet.randn(1, 3, 32, 32),)")
+    return model, call
+
+
+def resized(call: Call, dynamic: Dynamic, sizes: Mapping[str, int]) -> list[Tensor]:
+    """The call's tensors with other sizes of dynamic dimensions: elements are left out, or repeated."""
+    found = []
+    for tensor, names in zip(call.tensors, dynamic):
+        array = tensor.array
+        for dim, name in names.items():
+            array = numpy.take(array, numpy.arange(sizes[name]) % array.shape[dim], axis=dim)
+        found.append(make_tensor(numpy.array(array, order="C")))
+    return found
+
+
+def sizes_of(call: Call, dynamic: Dynamic) -> dict[str, int]:
+    """The size of each dynamic dimension in a call.
+
+    Raises:
+        ExportError: dimensions of one name have different sizes, or a size is 0.
+    """
+    sizes: dict[str, int] = {}
+    for tensor, names in zip(call.tensors, dynamic):
+        for dim, name in names.items():
+            size = tensor.array.shape[dim]
+            if not size or sizes.setdefault(name, size) != size:
+                raise ExportError(
+                    f"the dynamic dimension {name!r} has size {size} in an argument of shape {tuple(tensor.shape)}"
+                    + (f", and {sizes[name]} in another one" if size else "; expected 1 or more")
+                )
+    return sizes
+
+
+def trace(
+    model: Module, call: Call, input_names: Sequence[str], dynamic: Dynamic, supports: Callable[[str, dict[str, Any]], bool],
+    folds: bool = True,
+) -> Graph:  # fmt: skip
+    """The forward pass of a model as a graph.
+
+    The model runs once, and once more for each dynamic dimension with another size of it; what differs between the recordings
+    depends on the size.  Sizes are at least 2, so that no dimension is broadcast by chance.
+
+    Args:
+        model: on the CPU, in eval mode.
+        call: its arguments.
+        input_names: of the call's tensors.
+        dynamic: of each tensor.
+        supports: see :class:`~gpunet.interop.tracing.recorder.Recorder`.
+        folds: let ops that depend on no input be constants.
+
+    Raises:
+        ExportError: something depends on a dynamic size in a way that a graph cannot express, or on values of the inputs
+            outside of gpunet's functions, or is random.
+    """
+    base = {name: max(2, size) for name, size in sizes_of(call, dynamic).items()}
+    variants = [base, *({**base, name: size + 1} for name, size in base.items())]
+    recordings = [_record(model, call, resized(call, dynamic, sizes), supports) for sizes in variants]
+    if len(recordings) == 1:  # twice, to see what is random
+        recordings.append(_record(model, call, resized(call, dynamic, base), supports))
+        variants.append(base)
+    return _Merge(recordings, variants, input_names).graph(folds)
+
+
+class Recording(NamedTuple):
+    """One recorded pass: the nodes that the outputs need, renumbered, with the constants that they read."""
+
+    inputs: list[Spec]
+    nodes: list[Node]
+    constants: list[numpy.ndarray]
+    outputs: list[Ref]
+    parameters: dict[str, numpy.ndarray]
+
+
+def _record(
+    model: Module, call: Call, tensors: Sequence[Tensor], supports: Callable[[str, dict[str, Any]], bool]
+) -> Recording:
+    recorder = Recorder(model, supports)
+    with enable_grad(), recorder.recording(model):  # with gradients, in-place methods run ops
+        given = []
+        for tensor in tensors:
+            recorder.add_input(tensor)
+            if is_floating(tensor.dtype):
+                tensor = clone(tensor.requires_grad_())  # neither a leaf nor a view, which could not be changed in place
+            given.append(tensor)
+        outputs = [recorder.value(output) for output in call.run(model, given)]
+    return _pruned(recorder, outputs)
+
+
+def _pruned(recorder: Recorder, outputs: list[Ref]) -> Recording:
+    needed, pending = set(), [*outputs]
+    while pending:
+        ref = pending.pop()
+        if ref.kind == "result" and ref.key not in needed:
+            needed.add(ref.key)
+            pending += recorder.nodes[ref.key].references
+    numbers = {old: new for new, old in enumerate(sorted(needed))}
+    constants: dict[int, int] = {}
+
+    def renumbered(value: Any) -> Any:
+        if not isinstance(value, Ref) or value.kind in ("input", "parameter"):
+            return value
+        if value.kind == "result":
+            return value._replace(key=numbers[value.key])
+        return value._replace(key=constants.setdefault(value.key, len(constants)))
+
+    nodes = []
+    for old in numbers:
+        node = recorder.nodes[old]
+        if node.is_opaque:
+            raise ExportError(
+                f"{node.function} cannot be exported (in {node.module}): its result depends on the inputs, and it is no op with a "
+                "translation. Compute it from other functions, or export the part of the model without it"
+            )
+        node.inputs = tuple(map(renumbered, node.inputs))
+        nodes.append(node)
+    outputs = [*map(renumbered, outputs)]
+    return Recording(recorder.inputs, nodes, [recorder.constants[old] for old in constants], outputs, recorder.parameters)
+
+
+_ADVICE = "Fix the size with dynamic_axes={}, or write the model so that it is the same for all sizes"
+
+
+class _Merge:
+    """Recordings of the same model with different sizes, as one graph."""
+
+    def __init__(self, recordings: list[Recording], variants: list[dict[str, int]], input_names: Sequence[str]) -> None:
+        self.recordings, self.variants, self.input_names = recordings, variants, input_names
+        self.names = [*variants[0]]
+
+    def graph(self, folds: bool) -> Graph:
+        first, *others = self.recordings
+        for sizes, other in zip(self.variants[1:], others):
+            if [node.op for node in other.nodes] != [node.op for node in first.nodes]:
+                self._raise_different(other, sizes)
+        nodes = [self._node([r.nodes[number] for r in self.recordings]) for number in range(len(first.nodes))]
+        inputs = [
+            (name, self._spec([r.inputs[i] for r in self.recordings], f"input {name}")) for i, name in enumerate(self.input_names)
+        ]
+        users = {ref.key: f"{node.function} (in {node.module})" for node in reversed(first.nodes) for ref in node.references
+                 if ref.kind == "constant"}  # fmt: skip
+        constants = [
+            self._constant([r.constants[i] for r in self.recordings], users.get(i, "the output"))
+            for i in range(len(first.constants))
+        ]
+        graph = Graph(inputs, first.outputs, nodes, first.parameters, constants, self.variants[0])
+        return _folded(graph) if folds else graph
+
+    def _raise_different(self, other: Recording, sizes: dict[str, int]) -> None:
+        first = self.recordings[0].nodes
+        at = next((i for i, (a, b) in enumerate(zip(first, other.nodes)) if a.op != b.op), min(len(first), len(other.nodes)) - 1)
+        node = first[at]
+        changed = [name for name in self.names if sizes[name] != self.variants[0][name]]
+        if not changed:
+            raise ExportError(f"the model runs other functions at each call, from {node.function} on (in {node.module})")
+        name = changed[0]
+        counts = f"{len(first)} ops with {name}={self.variants[0][name]}, and {len(other.nodes)} with {name}={sizes[name]}"
+        raise ExportError(
+            f"the model runs {counts}; they differ at {node.function} (in {node.module}). {_ADVICE}"
+        )
+
+    def _node(self, nodes: list[Node]) -> Node:
+        first = nodes[0]
+        where = f"{first.function} (in {first.module})"
+        for node in nodes[1:]:
+            if len(node.inputs) != len(first.inputs):
+                counts = f"{len(first.inputs)} inputs for one size, and {len(node.inputs)} for another"
+                raise ExportError(f"{where} has {counts}. {_ADVICE}")
+        inputs = tuple(self._merged([*values], where) for values in zip(*(node.inputs for node in nodes)))
+        options = self._merged([node.options for node in nodes], where)
+        outputs = [self._spec([*specs], where) for specs in zip(*(node.outputs for node in nodes))]
+        values = first.values if all(is_static(spec.shape) for spec in outputs) else None
+        return Node(first.op, inputs, options, outputs, first.function, first.module, values)
+
+    def _spec(self, specs: list[Spec], where: str) -> Spec:
+        return Spec(self._merged([spec.shape for spec in specs], where), specs[0].dtype)
+
+    def _merged(self, values: list[Any], where: str) -> Any:
+        """One value for all sizes; integers that differ become a Dim."""
+        first = values[0]
+        if isinstance(first, Ref):
+            if any(value != first for value in values):
+                raise ExportError(f"{where} reads another value for another size. {_ADVICE}")
+            return first
+        if isinstance(first, (int, numpy.integer)) and not isinstance(first, bool):
+            is_same = all(type(v) is type(first) and v == first for v in values)
+            return first if is_same else self._dim([int(v) for v in values], where)
+        if all(type(v) is type(first) for v in values):
+            if isinstance(first, (tuple, list)) and all(len(v) == len(first) for v in values):
+                parts = [self._merged([*items], where) for items in zip(*values)]
+                return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+            if isinstance(first, dict) and all(v.keys() == first.keys() for v in values):
+                return {key: self._merged([v[key] for v in values], where) for key in first}
+            if isinstance(first, slice):
+                return slice(*(self._merged([getattr(v, a) for v in values], where) for a in ("start", "stop", "step")))
+            if all(v is first or v == first for v in values) or (first != first and all(v != v for v in values)):
+                return first
+        raise ExportError(
+            f"{where} has {first!r} for {self._sizes(0)}, and another value for another size; this cannot be expressed in a graph. "
+            f"{_ADVICE}"
+        )
+
+    def _sizes(self, number: int) -> str:
+        return ", ".join(f"{name}={size}" for name, size in self.variants[number].items())
+
+    def _dim(self, values: list[int], where: str) -> Dim:
+        """The integer that has these values: affine in one size, or a product of sizes."""
+        base = self.variants[0]
+        names = tuple(name for name, value in zip(self.names, values[1:]) if value != values[0])
+        if len(names) == 1:
+            other = values[1 + self.names.index(names[0])]
+            found = Dim(other - values[0], names, values[0] - (other - values[0]) * base[names[0]])
+        else:
+            found = Dim(values[0] // math.prod(base[name] for name in names), names)
+        if any(found.at(sizes) != value for sizes, value in zip(self.variants, values)):
+            texts = " and ".join(f"{value} for {self._sizes(number)}" for number, value in enumerate(values))
+            raise ExportError(f"{where}: a number is {texts}; expected a multiple of the sizes. {_ADVICE}")
+        return found
+
+    def _constant(self, arrays: list[numpy.ndarray], user: str) -> Any:
+        """A constant for all sizes, which ``user`` reads."""
+        first = arrays[0]
+        if all(a.shape == first.shape and numpy.array_equal(a, first, equal_nan=is_inexact(a.dtype)) for a in arrays):
+            return first
+        where = f"{user} reads a constant of shape {first.shape} and {first.dtype}, which"
+        if all(a.shape == first.shape for a in arrays):
+            raise ExportError(
+                f"{where} has other values at each call: the model draws random numbers, or computes outside of gpunet's "
+                "functions. Pass the array as an input"
+            )
+        shape: Shape = self._merged([a.shape for a in arrays], where)
+        counted = [dim for dim, size in enumerate(shape) if not is_static((size,))]
+        one = tuple(slice(0, 1) if dim in counted else slice(None) for dim in range(first.ndim))
+        if first.size and all(numpy.array_equal(a, numpy.broadcast_to(first[one], a.shape)) for a in arrays):
+            value = first[one]
+            return Repeated(value if (value != value.flat[0]).any() else value.flat[0].reshape(()), shape)
+        if len(counted) == 1 and all(a.size == a.shape[counted[0]] and (a.ravel() == numpy.arange(a.size)).all() for a in arrays):
+            return Counting(first.dtype, shape, counted[0])
+        raise ExportError(f"{where} depends on the dynamic dimension, and is neither the same along it nor 0, 1, 2, ... {_ADVICE}")
+
+
+def _folded(graph: Graph) -> Graph:
+    """The graph in which ops that depend on no input and no dynamic size are computed.
+
+    Results are constants; those of parameters and buffers are named like these, such as "conv.weight_reshape".
+    """
+    places: dict[Ref, Ref] = {}
+    nodes: list[Node] = []
+    computed: dict[tuple[Any, ...], list[tuple[dict[str, Any], int]]] = {}  # by op and inputs: options and number
+    for number, node in enumerate(graph.nodes):
+        inputs = tuple(places.get(value, value) if isinstance(value, Ref) else value for value in node.inputs)
+        is_constant = node.values is not None and is_static(node.options) and not any(
+            isinstance(value, Dim) or (isinstance(value, Ref) and not _is_plain(graph, value)) for value in inputs
+        )  # fmt: skip
+        sources = [value for value in inputs if isinstance(value, Ref) and value.kind == "parameter"]
+        if is_constant:
+            same = computed.setdefault((node.op, inputs), [])
+            earlier = next((other for options, other in same if options == node.options), number)
+            same.append((node.options, number))
+            if earlier != number:  # such as the transpose of a weight that each step of a sequence uses
+                places |= {Ref("result", number, i): places[Ref("result", earlier, i)] for i in range(len(node.outputs))}
+                continue
+        for index in range(len(node.outputs)):
+            if not is_constant:
+                found = Ref("result", len(nodes), index)
+            elif sources:
+                assert node.values is not None
+                found = _derived(graph, sources[0].key, node, node.values[index])
+            else:
+                assert node.values is not None
+                graph.constants.append(node.values[index])
+                found = Ref("constant", len(graph.constants) - 1)
+            places[Ref("result", number, index)] = found
+        if not is_constant:
+            node.inputs = inputs
+            nodes.append(node)
+    graph.nodes, graph.outputs = nodes, [places.get(ref, ref) for ref in graph.outputs]
+    return graph
+
+
+def _derived(graph: Graph, source: str, node: Node, values: numpy.ndarray) -> Ref:
+    """A new parameter of the graph: what an op made of one."""
+    original = graph.reshaped.get(source, source)
+    name, number = f"{original}_{node.op}", 1
+    while name in graph.parameters:
+        number += 1
+        name = f"{original}_{node.op}_{number}"
+    graph.parameters[name] = values
+    if node.op == "reshape":
+        graph.reshaped[name] = original
+    return Ref("parameter", name)
+
+
+def _is_plain(graph: Graph, ref: Ref) -> bool:
+    """Whether a value is an array that is known before a run."""
+    return ref.kind == "parameter" or (ref.kind == "constant" and isinstance(graph.constants[ref.key], numpy.ndarray))

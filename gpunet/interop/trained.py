@@ -1,0 +1,92 @@
+"""Models in files, for the exports: a run folder of ``gpunet train``, or an ONNX file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from gpunet.autograd import Tensor
+from gpunet.data.columns import Column
+from gpunet.errors import ArgumentError, CheckpointError
+from gpunet.interop.onnx.load import load
+from gpunet.nn import Module
+from gpunet.ops.compare import isnan
+from gpunet.ops.creation import tensor, zeros
+from gpunet.ops.elementwise import where
+from gpunet.ops.join import cat
+from gpunet.ops.softmax import softmax
+from gpunet.train.run_folder import load_run
+
+
+class Predictor(Module):
+    """The network of a run folder from encoded features to what ``gpunet predict`` says.
+
+    It takes the features as numbers, not standardised, NaN where one is missing; it returns the probabilities of the classes, or
+    targets in their unit (n, 1).
+
+    Args:
+        run: a folder that ``gpunet train`` has written.
+
+    Raises:
+        CheckpointError: the run folder is damaged.
+    """
+
+    def __init__(self, run: str | os.PathLike[str]) -> None:
+        super().__init__()
+        self.network, config = load_run(run)
+        try:
+            values = config["standardisation"]
+            for name in ("mean", "scale"):
+                self.register_buffer(name, tensor(numpy.array(values[name], numpy.float32)))
+            self.target_mean, self.target_scale = float(values["target_mean"]), float(values["target_scale"])
+            self.num_features, self.classes, self.loss = len(values["mean"]), tuple(config["classes"]), config["loss"]
+            columns = [Column.from_json(column) for column in config.get("columns", ())]
+        except (KeyError, TypeError, ValueError) as error:
+            where = Path(run) / "config.json"
+            raise CheckpointError(f"{where} was not written by this version of gpunet train ({error!r})") from None
+
+        self.feature_names = tuple(name for column in columns for name in column.names)
+
+    def describe(self) -> str:
+        """What the numbers of an input and of an output are, as two lines; of a data set without columns, how many they are."""
+        known = self.feature_names if len(self.feature_names) == self.num_features else (f"{self.num_features} features",)
+        outputs = ", ".join(map(str, self.classes))
+        return f"input: {', '.join(known)}\noutput: " + (f"probability of {outputs}" if self.classes else "the target")
+
+    def forward(self, features: Tensor) -> Tensor:
+        shifted = (features - self.mean) / self.scale
+        outputs: Any = self.network(where(isnan(features), 0.0, shifted))
+        if not self.classes:
+            return outputs[:, :1] * self.target_scale + self.target_mean
+        if self.loss == "cross_entropy":
+            return softmax(outputs, 1)
+        last = outputs.sigmoid()  # one output, of two classes
+        return cat([1 - last, last], 1)
+
+
+def model_in(path: str | os.PathLike[str], batch: int = 1) -> tuple[Module, tuple[Tensor, ...]]:
+    """The model in a run folder or an ONNX file, and arguments of a call with ``batch`` samples.
+
+    Raises:
+        ArgumentError: there is neither, or the shape of an input is not fixed in another dimension than the first.
+        CheckpointError, FormatError: it is damaged.
+    """
+    if batch < 1:
+        raise ArgumentError(f"export: a batch of {batch}; expected 1 or more")
+    place = Path(path)
+    if place.is_dir():
+        predictor = Predictor(place)
+        return predictor, (zeros(batch, predictor.num_features),)
+    if place.suffix != ".onnx":
+        raise ArgumentError(f"export: {str(path)!r} is no folder of gpunet train, and no .onnx file")
+    model = load(place)
+    arguments = []
+    for name, shape in zip(model.input_names, model.input_shapes):
+        sizes = [batch if dim == 0 and not isinstance(size, int) else size for dim, size in enumerate(shape)]
+        if not all(isinstance(size, int) for size in sizes):
+            raise ArgumentError(f"export: the input {name!r} has shape {shape}; expected fixed sizes but the first")
+        arguments.append(zeros(*sizes))
+    return model, tuple(arguments)
