@@ -48,8 +48,8 @@ LAYERS = (
     "cli __main__",
 )
 OPTIONAL = (
-    "cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "ml_dtypes", "mpi4py", "safetensors", "rich", "numba", "cuda", "onnx",
-    "onnxruntime",
+    "cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "ml_dtypes", "mpi4py", "safetensors", "rich", "numba", "cuda",
+    "onnx", "onnxruntime",
 )  # fmt: skip
 
 
