@@ -1,0 +1,12 @@
+"""Diagnosis: what a training does, in words and pictures."""
+
+from gpunet.diagnose.gradient_flow import *
+from gpunet.diagnose.gradient_flow import __all__ as _gradient_flow_names
+from gpunet.diagnose.verdict import *
+from gpunet.diagnose.verdict import __all__ as _verdict_names
+
+__all__ = [*_gradient_flow_names, *_verdict_names]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
