@@ -1,7 +1,7 @@
 """``diagnose.AnomalyFinder``: find the first op whose result is infinite or NaN, cheaply enough to be left on.
 
-Each step the largest absolute gradient is computed before the optimizer moves: one launch.  Only if it is not finite, forward and
-backward run again, launch by launch, with the weights and the inputs of that step.
+In each step one launch looks at the gradients before the optimizer moves.  Only if one is not finite, forward and backward run
+again, launch by launch, with the weights and the inputs of that step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gpunet import nn
 from gpunet.autograd import Tensor, enable_grad, engine, make_tensor, no_grad
 from gpunet.autograd.graph import Node
 from gpunet.backend import devices
-from gpunet.backend.dtypes import float64, is_floating
+from gpunet.backend.dtypes import float32, float64, is_floating
 from gpunet.diagnose.launches import Observer
 from gpunet.errors import ArgumentError, GradientError
 from gpunet.launch.kernel import Kernel
@@ -194,16 +194,14 @@ class AnomalyFinder(Callback):
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not gradients or optimizer._skip is not None:
             return
-        with no_grad():
-            largest = get_total_norm(gradients, math.inf)
-        device = largest.device
+        device = gradients[0].device
         if self._flags is None:
             with unrecorded():
                 self._flags = make_tensor(devices.zeros((2,), float64, device))
                 self._flags[1] = float(self.num_steps)
         rely_on([self._flags])
         if device.type != "cuda":
-            _STOP(self._flags.array, largest.array.reshape(1), finder=self)
+            _STOP(self._flags.array, *(gradient.array for gradient in gradients), finder=self)
             return
         if not optimizer.skips_on_device:
             raise ArgumentError(
@@ -211,6 +209,7 @@ class AnomalyFinder(Callback):
                 "gpunet.autograd.detect_anomaly()"
             )
         with no_grad():
+            largest = get_total_norm(gradients, math.inf)
             found = self._flags[:1]
             is_bad = (largest - largest != 0.0).to(float64).reshape(1)
             found.copy_(found + is_bad - found * is_bad)
@@ -286,11 +285,20 @@ def _of_loss(step: int, output: Range, gradient: Range) -> Anomaly:
     return Anomaly(step, "loss", "", "", "", (output, gradient), text)
 
 
-def _stop(xp: Any, flags: Any, largest: Any, *, finder: AnomalyFinder) -> None:
-    """Count a step; raise if the largest gradient is not finite."""
-    if not math.isfinite(float(devices.to_host(largest)[0])):
+def _stop(xp: Any, flags: Any, *gradients: Any, finder: AnomalyFinder) -> None:
+    """Count a step; raise if a gradient is not finite."""
+    if not all(map(_is_finite, gradients)):
         finder.report(int(devices.to_host(flags)[1]) + 1)
     flags[1] += 1.0
+
+
+def _is_finite(gradient: Any) -> bool:
+    values = numpy.asarray(devices.to_host(gradient)).reshape(-1)
+    if values.dtype in (float32, float64):  # one pass without a temporary; of large numbers the squares may overflow
+        with numpy.errstate(all="ignore"):
+            if math.isfinite(numpy.dot(values, values)):
+                return True
+    return bool(numpy.isfinite(values).all())
 
 
 #: A launch before those of the optimizer, so that a captured step contains it.  It writes to memory from outside of the step, since

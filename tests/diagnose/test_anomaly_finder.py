@@ -192,6 +192,16 @@ def test_on_devices(device: str, backend: str) -> None:
     assert all(p.isfinite().all().item() for p in model.parameters())
 
 
+def test_large_gradients_are_finite() -> None:
+    """Their squares overflow."""
+    model, (x, y) = Planted(), batches()
+    optimizer = optim.SGD(model.parameters(), lr=0.0)
+    with diagnose.AnomalyFinder(model, optimizer) as finder:
+        (F.cross_entropy(model(x[0]), y) * 1e30).backward()
+        optimizer.step()
+    assert finder.anomaly is None
+
+
 def test_a_scaler_is_left_alone() -> None:
     model = Planted()
     optimizer = optim.SGD(model.parameters(), lr=0.1)
