@@ -18,6 +18,7 @@ from gpunet.errors import ArgumentError, GradientError
 from gpunet.launch.stateful import rely_on
 from gpunet.launch.tape import unrecorded
 from gpunet.nn.activation import ActivationModule
+from gpunet.nn.utils import get_total_norm
 from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.join import cat
 from gpunet.train.callbacks import Callback
@@ -238,23 +239,23 @@ class GradientFlow(Callback):
         """Keep the figures of this step."""
         before = iter(self._before)
         with no_grad():
-            parts: list[Any] = []
+            tensors: list[Any] = []
             for layer in self._layers:
                 for p in layer.weights:
                     weight = next(before)
-                    parts += [_sum_of_squares(value) for value in (weight, p.grad, p.detach() - weight)]
-                if layer.figures is not None:
-                    parts.append(layer.figures)
-            read = iter(_read(parts))
-        row = numpy.full((len(self._layers), 6), numpy.nan)
+                    tensors += [weight, p.grad, p.detach() - weight]
+            figures = [layer.figures for layer in self._layers if layer.figures is not None]
+            read = iter(_read([*map(_norm, tensors), *figures]))
+            norms = [_exact(float(next(read)[0]), tensor) for tensor in tensors]
+        row, norms_of = numpy.full((len(self._layers), 6), numpy.nan), iter(norms)
         for at, layer in enumerate(self._layers):
-            sums = numpy.array([[next(read)[0] for _ in range(3)] for _ in layer.weights])
-            size, gradient, change = (_norm(column) for column in sums.T)
+            found = numpy.array([[next(norms_of) for _ in range(3)] for _ in layer.weights])
+            size, gradient, change = (_together(column) for column in found.T)
             row[at, :3] = size, gradient, change / size if size and size != numpy.inf else numpy.nan
             if layer.figures is None:
                 continue
-            figures = _numbers(next(read))
-            row[at, 3:], largest = figures[: _SATURATED + 1], figures[_SATURATED + 1 :]
+            values = _numbers(next(read))
+            row[at, 3:], largest = values[: _SATURATED + 1], values[_SATURATED + 1 :]
             if layer.activation and not numpy.isnan(largest).all():
                 if layer.last_alive is None:
                     layer.last_alive = numpy.full(layer.num_units, -1)
@@ -369,12 +370,17 @@ def _mean_square(values: Any) -> Any:
     return (values * values).mean()
 
 
-def _sum_of_squares(values: Any) -> Any:
-    """The sum of squares of a weight or a gradient; None of None."""
-    if values is None:
-        return None
+def _norm(values: Any) -> Any:
+    """The norm of a weight or a gradient, by one launch, as a float64 vector of one element; None of None."""
+    return None if values is None else get_total_norm([values]).to(float64).reshape(1)
+
+
+def _exact(norm: float, values: Any) -> float:
+    """The norm of a tensor, given what one launch found, whose squares may have overflowed or become 0."""
+    if values is None or (norm > 0.0 and numpy.isfinite(norm)):
+        return norm
     values = values.detach().to(float64)
-    return (values * values).sum().reshape(1)
+    return float((values * values).sum().sqrt().item())
 
 
 def _numbers(figures: numpy.ndarray) -> numpy.ndarray:
@@ -382,10 +388,11 @@ def _numbers(figures: numpy.ndarray) -> numpy.ndarray:
     return numpy.where(figures < 0.0, numpy.nan, numpy.where(numpy.isnan(figures), numpy.inf, figures))
 
 
-def _norm(sums: numpy.ndarray) -> float:
-    """The norm of all tensors of a layer from their sums of squares; NaN if none is there."""
-    sums = _numbers(sums)
-    return numpy.nan if numpy.isnan(sums).all() else float(numpy.sqrt(numpy.nansum(sums)))
+def _together(norms: numpy.ndarray) -> float:
+    """The norm of all tensors of a layer; NaN if none is there."""
+    norms = _numbers(norms)
+    with numpy.errstate(over="ignore"):
+        return numpy.nan if numpy.isnan(norms).all() else float(numpy.sqrt(numpy.nansum(norms**2)))
 
 
 def _read(parts: list[Any]) -> list[numpy.ndarray]:
