@@ -20,6 +20,7 @@ from gpunet.backend.dtypes import is_floating, is_integer
 from gpunet.errors import ArgumentError
 from gpunet.tools.derivation import Section, derive
 from gpunet.tools.derivation_text import render, terminal_has_unicode
+from gpunet.tools.explain_model import derive_model
 from gpunet.tools.explain_page import Part, render_page
 from gpunet.tools.textbook import TEXTBOOK_ACTIVATIONS, Layer, Matrix, Vector
 from gpunet.train.files import replacing
@@ -42,6 +43,9 @@ class Options(NamedTuple):
     precision: int = 6
     plain: bool = False
     html: str | None = None
+    model: str | None = None
+    row: int | None = None
+    data: str | None = None
 
 
 #: The two parts that are shown by default.
@@ -66,6 +70,9 @@ def explain(options: Options) -> int:
     (lr,) = _numbers(options.lr, "--lr", 1)
     if lr <= 0.0:
         raise ArgumentError(f"--lr {options.lr}: expected a positive learning rate")
+    plain = options.plain or not terminal_has_unicode()
+    if options.model is not None or options.row is not None or options.data is not None:
+        return _print(_of_model(options), options.precision, plain)
     parts = _parts(options)
     if options.html is not None:
         return _write_page(options.html, render_page(parts, lr, options.precision))
@@ -73,8 +80,23 @@ def explain(options: Options) -> int:
     for number, part in enumerate(parts, 1):
         title = f"{number}. {part.title}" if len(parts) > 1 else part.title
         sections += derive(part.net, part.inputs, part.targets, lr, title, is_continued=number > 1)
-    plain = options.plain or not terminal_has_unicode()
-    sys.stdout.write(render(sections, options.precision, plain, shutil.get_terminal_size((100, 24)).columns))
+    return _print(sections, options.precision, plain)
+
+
+def _of_model(options: Options) -> list[Section]:
+    """The derivation for a row of a trained network."""
+    if options.model is None:
+        raise ArgumentError("--row and --data need --model: a folder that 'gpunet train' has written")
+    others = {"--layers": options.layers, "--weights": options.weights, "--biases": options.biases, "--input": options.input,
+              "--target": options.target, "--html": options.html}  # fmt: skip
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise ArgumentError(f"{given[0]} describes a net, but --model {options.model} has one already; remove one of them")
+    return derive_model(options.model, 1 if options.row is None else options.row, options.data)
+
+
+def _print(sections: list[Section], precision: int, plain: bool) -> int:
+    sys.stdout.write(render(sections, precision, plain, shutil.get_terminal_size((100, 24)).columns))
     return 0 if all(step.agrees for section in sections for step in section.steps) else 1
 
 
