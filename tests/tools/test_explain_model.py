@@ -45,6 +45,38 @@ def test_all_losses_of_training_have_formulas() -> None:
     assert set(TEXTBOOK_LOSSES) == set(LOSSES)
 
 
+@pytest.mark.parametrize("name", TEXTBOOK_LOSSES)
+def test_losses_and_slopes(name: str) -> None:
+    """Values are the engine's, and slopes those of central differences."""
+    loss = TEXTBOOK_LOSSES[name]
+    outputs = [[1.5, -0.3, 4.0]] if name == "cross_entropy" else [[-7.0], [-0.4], [0.3], [2.6], [30.0]]
+    for a in outputs:
+        for y in ([0.0], [1.0]):
+            engine = loss.engine(gpunet.tensor(a, dtype=gpunet.float64), gpunet.tensor(y, dtype=gpunet.float64)).item()
+            assert loss.value(a, y) == pytest.approx(engine, rel=1e-12)
+            for k, slope in enumerate(loss.slope(a, y)):
+                above, below = ([*a[:k], a[k] + h, *a[k + 1 :]] for h in (1e-6, -1e-6))
+                assert slope == pytest.approx((loss.value(above, y) - loss.value(below, y)) / 2e-6, rel=1e-6, abs=1e-8)
+
+
+def evaluated(step: Step) -> float | None:
+    """The value of a formula of sums and products; None of another one, or of one that is not shown whole."""
+    if not set(step.template) <= set("{}0123456789·+−() ") or "{" not in step.template:
+        return None
+    text = step.template.format(*(f"({value!r})" for _, value in step.operands))
+    return float(eval(text.replace("·", "*").replace("−", "-")))
+
+
+@pytest.mark.parametrize("loss", TEXTBOOK_LOSSES)
+def test_formulas_have_the_values_that_are_shown(loss: str) -> None:
+    train(loss)
+    for row in range(1, 7):
+        found = [(evaluated(step), step) for step in steps_of(row).values()]
+        assert sum(value is not None for value, _ in found) >= 6
+        for value, step in found:
+            assert value is None or value == pytest.approx(step.value, rel=1e-9, abs=1e-12), step
+
+
 @pytest.mark.parametrize("loss", TEXTBOOK_LOSSES)
 def test_values_are_those_of_the_saved_network(loss: str) -> None:
     train(loss)
@@ -77,6 +109,18 @@ def test_values_are_those_of_the_saved_network(loss: str) -> None:
             gradient = linear[int(layer) - 1].weight.grad
             k, at = (k, j[0]) if j else (0, k)
             assert steps[name].value == pytest.approx(gradient[k, at].item(), rel=1e-5)
+
+
+def test_sums_begin_with_the_term_of_the_path() -> None:
+    train("mse")
+    steps = steps_of(2)
+    [product] = [step for name, step in steps.items() if name.startswith("share in ")]
+    links = [name for name, _ in product.operands]
+    sums = [step for step in steps.values() if step.template.count("·") > 1 and not step.name.startswith("share in ")]
+    assert len(sums) == 4  # z1, z2, ∂C/∂a2 and ∂C/∂a1; the last layer has the five terms of z3
+    for step in sums:
+        first = {name for name, _ in step.operands[:2]}
+        assert first & {*links, *(f"w1[{name.partition('[')[2]}" for name in links)} or step.name.startswith("z1"), step
 
 
 def test_text(capsys: pytest.CaptureFixture[str]) -> None:
