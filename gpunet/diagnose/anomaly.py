@@ -24,7 +24,7 @@ from gpunet.errors import ArgumentError, GradientError
 from gpunet.launch.kernel import Kernel
 from gpunet.launch.shims import Shim
 from gpunet.launch.stateful import rely_on
-from gpunet.launch.tape import record, unrecorded, user_line
+from gpunet.launch.tape import active, record, unrecorded, user_line
 from gpunet.nn.utils import get_total_norm
 from gpunet.optim import Optimizer
 from gpunet.train.callbacks import Callback
@@ -415,7 +415,7 @@ class _Search(Observer):
 
     def _on_node(self, node: Node, gradients: Any) -> None:
         """Name op and layer of what was found while the backward of this node ran."""
-        if self.found is not None and self.found.is_backward and not self.found.op:
+        if active.tape is self and self.found is not None and self.found.is_backward and not self.found.op:
             self.found.op = node.public_name
             self.found.layer = next((name for first, last, name in self._spans if first < node.sequence < last), "")
 
