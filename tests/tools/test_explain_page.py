@@ -142,6 +142,7 @@ def browser_page(tmp_path: Path) -> Iterator[Any]:
             pytest.skip(f"no browser: {str(error).splitlines()[0]}")
         path = tmp_path / "page.html"
         path.write_text(page(Options()), encoding="utf-8")
+        (tmp_path / "large.html").write_text(page(Options(layers="4,6,5,2", seed=1)), encoding="utf-8")
         shown = browser.new_page(viewport={"width": 1200, "height": 900})
         errors: list[str] = []
         shown.on("pageerror", lambda error: errors.append(str(error)))
@@ -172,6 +173,9 @@ def test_arrow_keys_buttons_and_step(browser_page: Any) -> None:
     assert text_of(shown, "symbols") == "C = (a3 − y)²" and shown.is_disabled("#step")
     shown.click("#backward")
     assert weights(shown) == before and not shown.is_disabled("#step") and "∂" in shown.text_content("#drawing")
+    shown.keyboard.press("ArrowRight")  # a step of gradient descent, which is only shown
+    assert text_of(shown, "symbols").startswith("new ") and weights(shown) == before
+    assert "z 0.35" in shown.text_content("#drawing") and "∂C/∂z" in shown.text_content("#drawing")
     shown.click("#step")
     after = weights(shown)
     assert after != before and text_of(shown, "note").startswith("Step 1: C went from 0.131369 to 0.")
@@ -211,6 +215,18 @@ def test_a_dragged_weight_recomputes_all(browser_page: Any) -> None:
     assert weights(shown)[1]["w"][0][0] == pytest.approx(-0.83, abs=1e-9)
     shown.keyboard.press("ArrowUp")
     assert weights(shown)[1]["w"][0][0] == pytest.approx(-0.82, abs=1e-9)
+
+
+def test_edges_of_a_large_network_show_their_weights_under_the_pointer(browser_page: Any) -> None:
+    shown = browser_page
+    shown.goto(shown.url.replace("page.html", "large.html"))
+    assert shown.locator('[data-parameter^="w "]').count() == 0
+    shown.dispatch_event('[data-edge="2 4 1"]', "pointerenter")
+    assert shown.locator('[data-parameter^="w "]').count() == 1 and "w2[5,2] " in shown.text_content("#drawing")
+    shown.locator('[data-parameter="w 2 4 1"]').focus()
+    before = weights(shown)[1]["w"][4][1]
+    shown.keyboard.press("ArrowDown")
+    assert weights(shown)[1]["w"][4][1] == pytest.approx(before - 0.01)
 
 
 def test_at_the_width_of_a_phone(browser_page: Any) -> None:
