@@ -93,6 +93,19 @@ def test_units_that_die_late_and_units_that_revive() -> None:
     assert nets.train(case, steps=40).verdict().kind == "healthy"
 
 
+def test_an_output_with_a_small_weight_in_the_loss_is_no_explosion() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head, self.second = nets.mlp(4, 32, nn.ReLU, 1.4, out=32)(), nn.Linear(32, 4), nn.Linear(32, 4)
+
+        def forward(self, x: Any) -> Any:
+            hidden = self.body(x)
+            return self.head(hidden) + 1e-6 * self.second(hidden)
+
+    assert is_named(Case("", "healthy", Net, nets.blobs(), nets.sgd()))
+
+
 # ---- figures --------------------------------------------------------------------------------------------------------
 
 
