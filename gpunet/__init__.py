@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         backends,
         cuda,
         data,
+        diagnose,
         distributions,
         emulator,
         errors,
@@ -171,9 +172,9 @@ _SELECTED_NAMES = {
 _STAR_SUBMODULES = ("cuda", "fft", "linalg", "nn", "ops", "optim", "special")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
-    "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributed", "distributions", "emulator",
-    "errors", "interop", "launch", "metrics", "models", "mps", "multiprocessing", "onnx", "random", "testing", "tools", "train",
-    "utils", "version", "vision",
+    "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "diagnose", "distributed", "distributions",
+    "emulator", "errors", "interop", "launch", "metrics", "models", "mps", "multiprocessing", "onnx", "random", "testing", "tools",
+    "train", "utils", "version", "vision",
 )  # fmt: skip
 
 

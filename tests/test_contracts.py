@@ -41,6 +41,7 @@ LAYERS = (
     "data distributions",
     "metrics models vision",
     "train",
+    "diagnose",
     "_C accelerator amp backends cuda fft linalg mps multiprocessing random special utils",  # re-export names, as "" does
     "",
     "interop onnx",

@@ -13,6 +13,8 @@ examples:
   gpunet explain                                          a chain of neurons, then a small net and two samples
   gpunet explain --weights 0.5,-1.2,0.8 --biases 0.1,0,0.3 --input 0.5 --target 1
   gpunet explain --layers 2,3,1 --activation tanh --seed 7 --input "0.5,1;-1,0.2" --target "1;0"
+  gpunet explain --model runs/2026-01-01-digits --row 7   the chain rule through a trained network, for one row
+  gpunet explain --html                                   the same as a page, step by step, with weights to drag
   gpunet explain --weights net.npz                        w1, b1, w2, b2, ... saved by NumPy, weights of shape (out, in)
 """
 
@@ -40,6 +42,11 @@ def add_parser(subparsers: Any) -> None:
     add("--lr", default="0.5", metavar="RATE", help="learning rate of the step of gradient descent (default: 0.5)")
     add("--seed", type=int, default=0, help="seed of the weights of --layers if --weights is not given (default: 0)")
     add("--precision", type=int, default=6, metavar="DIGITS", help="digits after the decimal point (default: 6)")
+    add("--model", metavar="RUN_FOLDER", help="explain a network that 'gpunet train' has trained, for one row of its data")
+    add("--row", type=int, metavar="N", help="with --model: the number of the row, from 1 (default: 1)")
+    add("--data", metavar="DATA", help="with --model: the data of the run, if they have moved")
+    page = "write a page for the browser instead, to step through all numbers and drag weights (default: explain.html)"
+    add("--html", nargs="?", const="explain.html", metavar="FILE", help=page)
     add("--plain", action="store_true", help="print ASCII only (default if the terminal has no UTF-8)")
 
 

@@ -98,6 +98,11 @@ class ProcessGroup:
     def __init__(self, communicator: Any, ranks: Sequence[int], rank: int, mpi: ModuleType | None) -> None:
         self.communicator, self.ranks, self._rank, self._mpi = communicator, list(ranks), rank, mpi
 
+    @classmethod
+    def alone(cls) -> ProcessGroup:
+        """The group of a process without others."""
+        return cls(_Alone(), [0], 0, None)
+
     def rank(self) -> int:
         return self._rank
 
@@ -189,7 +194,7 @@ def init_process_group(
 
 def _world(backend: str) -> ProcessGroup:
     if backend != "mpi" and (from_environment(_SIZES) or 1) == 1:
-        return ProcessGroup(_Alone(), [0], 0, None)
+        return ProcessGroup.alone()
     try:
         from mpi4py import MPI
     except ImportError as error:
@@ -244,7 +249,7 @@ def new_group(
     if len({*chosen}) != len(chosen) or not {*chosen} <= {*range(world.size())} or not chosen:
         raise ArgumentError(f"new_group: ranks={chosen}; expected different ranks from 0 to {world.size() - 1}")
     if world.name() == "alone":
-        return ProcessGroup(_Alone(), [0], 0, None)
+        return ProcessGroup.alone()
     is_member = world.rank() in chosen
     mpi = sys.modules["mpi4py.MPI"]
     communicator = world.communicator.Split(0 if is_member else mpi.UNDEFINED, chosen.index(world.rank()) if is_member else 0)

@@ -87,7 +87,7 @@ class Section:
     brief: bool = False  # show names and values only: an earlier section has the same formulas
 
 
-def _sum(terms: Iterable[tuple[str, Sequence[Operand]]]) -> tuple[str, tuple[Operand, ...]]:
+def sum_of(terms: Iterable[tuple[str, Sequence[Operand]]]) -> tuple[str, tuple[Operand, ...]]:
     """The template and operands of a sum. A sum of more than four terms shows the first two and the last."""
     parts = list(terms)
     templates = [template for template, _ in parts]
@@ -97,11 +97,11 @@ def _sum(terms: Iterable[tuple[str, Sequence[Operand]]]) -> tuple[str, tuple[Ope
     return " + ".join(templates), tuple(operand for _, operands in parts for operand in operands)
 
 
-def _partial(y: str, x: str) -> str:
+def partial(y: str, x: str) -> str:
     return f"∂{y}/∂{x}"
 
 
-class _Names:
+class Names:
     """Names of the quantities: w2[1,3] leads from neuron 3 of layer 1 to neuron 1 of layer 2.
 
     The index of a layer with one neuron is omitted, so in a chain of neurons this is w2.
@@ -143,7 +143,7 @@ class _Sample:
 
     def __init__(self, net: Sequence[Layer], y: Vector, hand: Trace, engine: Trace, cost: str) -> None:
         self.net, self.y, self.hand, self.engine, self.cost = net, y, hand, engine, cost
-        self.names = _Names(net)
+        self.names = Names(net)
         self.is_chain = max(self.names.sizes) == 1
 
     def forward(self) -> list[Step]:
@@ -152,7 +152,7 @@ class _Sample:
             for k, (w_k, b_k) in enumerate(zip(layer.w, layer.b)):
                 before = enumerate(zip(w_k, hand.a[at - 1]))
                 terms = [("{}·{}", [(names.w(at, k, j), w_kj), (names.a(at - 1, j), a_j)]) for j, (w_kj, a_j) in before]
-                template, operands = _sum([*terms, ("{}", [(names.b(at, k), b_k)])])
+                template, operands = sum_of([*terms, ("{}", [(names.b(at, k), b_k)])])
                 z, a = hand.z[at - 1][k], hand.a[at][k]
                 steps.append(Step(names.z(at, k), template, operands, z, engine.z[at - 1][k]))
                 symbol = TEXTBOOK_ACTIVATIONS[layer.activation].symbol
@@ -160,7 +160,7 @@ class _Sample:
         last = len(self.net)
         outputs = enumerate(zip(hand.a[-1], self.y))
         terms = [("({} − {})²", [(names.a(last, k), a_k), (names.y(k), y_k)]) for k, (a_k, y_k) in outputs]
-        return [*steps, Step(self.cost, *_sum(terms), hand.cost, engine.cost)]
+        return [*steps, Step(self.cost, *sum_of(terms), hand.cost, engine.cost)]
 
     def layer(self, at: int) -> list[Step]:
         """The links of the chain rule in layer ``at``, counting from 1."""
@@ -168,26 +168,26 @@ class _Sample:
         i, steps, activation = at - 1, [], TEXTBOOK_ACTIVATIONS[self.net[at - 1].activation]
         for k, (a_k, z_k) in enumerate(zip(hand.a[at], hand.z[i])):
             a, z = names.a(at, k), names.z(at, k)
-            cost_by_a, slope = (_partial(cost, a), hand.cost_by_a[i][k]), (_partial(a, z), hand.slope[i][k])
+            cost_by_a, slope = (partial(cost, a), hand.cost_by_a[i][k]), (partial(a, z), hand.slope[i][k])
             operands: tuple[Operand, ...]
             if at == len(self.net):
                 template, operands = "2·({} − {})", ((a, a_k), (names.y(k), self.y[k]))
             elif self.is_chain:
                 after = names.z(at + 1, 0)
-                link = (_partial(after, a), hand.z_by_a[at][0][0])
+                link = (partial(after, a), hand.z_by_a[at][0][0])
                 weight = (names.w(at + 1, 0, 0), self.net[at].w[0][0])
                 steps.append(Step(link[0], "{}", (weight,), link[1], engine.z_by_a[at][0][0]))
-                template, operands = "{}·{}", ((_partial(cost, after), hand.cost_by_z[at][0]), link)
+                template, operands = "{}·{}", ((partial(cost, after), hand.cost_by_z[at][0]), link)
             else:
-                template, operands = _sum(
-                    ("{}·{}", [(names.w(at + 1, m, k), w_m[k]), (_partial(cost, names.z(at + 1, m)), hand.cost_by_z[at][m])])
+                template, operands = sum_of(
+                    ("{}·{}", [(names.w(at + 1, m, k), w_m[k]), (partial(cost, names.z(at + 1, m)), hand.cost_by_z[at][m])])
                     for m, w_m in enumerate(self.net[at].w)
                 )
             steps.append(Step(cost_by_a[0], template, operands, cost_by_a[1], engine.cost_by_a[i][k]))
             known, alias = ((z, z_k), (a, a_k)), f"{activation.symbol}'({z})"
             steps.append(Step(slope[0], activation.slope_formula, known, slope[1], engine.slope[i][k], alias))
             product = "{}·{}", (cost_by_a, slope)
-            steps.append(Step(_partial(cost, z), *product, hand.cost_by_z[i][k], engine.cost_by_z[i][k]))
+            steps.append(Step(partial(cost, z), *product, hand.cost_by_z[i][k], engine.cost_by_z[i][k]))
         for k in range(len(hand.z[i])):
             steps += self._parameters(at, k)
         return steps
@@ -195,16 +195,16 @@ class _Sample:
     def _parameters(self, at: int, k: int) -> list[Step]:
         names, hand, engine, i = self.names, self.hand, self.engine, at - 1
         z, steps = names.z(at, k), []
-        cost_by_z = (_partial(self.cost, z), hand.cost_by_z[i][k])
+        cost_by_z = (partial(self.cost, z), hand.cost_by_z[i][k])
         for j, a_j in enumerate(hand.a[i]):
             w = names.w(at, k, j)
             link: Operand = (names.a(i, j), a_j)
             if self.is_chain:
-                steps.append(Step(_partial(z, w), "{}", (link,), hand.z_by_w[i][k][j], engine.z_by_w[i][k][j]))
-                link = (_partial(z, w), hand.z_by_w[i][k][j])
+                steps.append(Step(partial(z, w), "{}", (link,), hand.z_by_w[i][k][j], engine.z_by_w[i][k][j]))
+                link = (partial(z, w), hand.z_by_w[i][k][j])
             value = hand.cost_by_w[i][k][j]
-            steps.append(Step(_partial(self.cost, w), "{}·{}", (cost_by_z, link), value, engine.cost_by_w[i][k][j]))
-        name = _partial(self.cost, names.b(at, k))
+            steps.append(Step(partial(self.cost, w), "{}·{}", (cost_by_z, link), value, engine.cost_by_w[i][k][j]))
+        name = partial(self.cost, names.b(at, k))
         return [*steps, Step(name, "{}·1", (cost_by_z,), hand.cost_by_b[i][k], engine.cost_by_b[i][k])]
 
     def product(self) -> Step:
@@ -218,7 +218,7 @@ class _Sample:
             symbol = TEXTBOOK_ACTIVATIONS[self.net[at - 1].activation].symbol
             operands += [(f"{symbol}'({names.z(at, 0)})", hand.slope[at - 1][0]), link]
         value = 2.0 * (hand.a[-1][0] - self.y[0]) * math.prod(value for _, value in operands[2:])
-        return Step(_partial(self.cost, names.w(1, 0, 0)), template, tuple(operands), value, self.engine.cost_by_w[0][0][0])
+        return Step(partial(self.cost, names.w(1, 0, 0)), template, tuple(operands), value, self.engine.cost_by_w[0][0][0])
 
 
 # ---- sections ---------------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def derive(
 
 
 def _given(net: Sequence[Layer], inputs: Matrix, targets: Matrix) -> list[str]:
-    names = _Names(net)
+    names = Names(net)
     parameters = names.parameters([layer.w for layer in net], [layer.b for layer in net])
     lines = ["Given:  " + "   ".join(f"{name} = {_number(value, 6)}" for name, value in parameters)]
     for number, (x, y) in enumerate(zip(inputs, targets), 1):
@@ -318,7 +318,7 @@ def _mean_steps(samples: Sequence[_Sample], hand: Batch, engine: Batch) -> list[
     names, count = samples[0].names, len(samples)
 
     def mean(name: str, operands: list[Operand], value: float, engine_value: float) -> Step:
-        template, shown = _sum(("{}", [operand]) for operand in operands)
+        template, shown = sum_of(("{}", [operand]) for operand in operands)
         return Step(name, f"({template})/{count}", shown, value, engine_value)
 
     steps = [mean("C", [(s.cost, s.hand.cost) for s in samples], hand.cost, engine.cost)]
@@ -326,12 +326,12 @@ def _mean_steps(samples: Sequence[_Sample], hand: Batch, engine: Batch) -> list[
     engine_values = names.parameters(engine.cost_by_w, engine.cost_by_b)
     each = [names.parameters(s.hand.cost_by_w, s.hand.cost_by_b) for s in samples]
     for (name, value), (_, engine_value), parts in zip(values, engine_values, zip(*each)):
-        operands = [(_partial(s.cost, name), part) for s, (_, part) in zip(samples, parts)]
-        steps.append(mean(_partial("C", name), operands, value, engine_value))
+        operands = [(partial(s.cost, name), part) for s, (_, part) in zip(samples, parts)]
+        steps.append(mean(partial("C", name), operands, value, engine_value))
     return steps
 
 
-def _descent(names: _Names, net: Sequence[Layer], hand: Batch, engine: Batch, lr: float) -> Section:
+def _descent(names: Names, net: Sequence[Layer], hand: Batch, engine: Batch, lr: float) -> Section:
     before, gradient, after, engine_after = (
         names.parameters(ws, bs)
         for ws, bs in (
@@ -343,7 +343,7 @@ def _descent(names: _Names, net: Sequence[Layer], hand: Batch, engine: Batch, lr
     )
     rate = ("η", lr)
     steps = [
-        Step(f"new {name}", "{} − {}·{}", ((name, old), rate, (_partial("C", name), slope)), new, engine_new)
+        Step(f"new {name}", "{} − {}·{}", ((name, old), rate, (partial("C", name), slope)), new, engine_new)
         for (name, old), (_, slope), (_, new), (_, engine_new) in zip(before, gradient, after, engine_after)
     ]
     steps.append(Step("new C", "C with the new weights", (), hand.cost_after, engine.cost_after))

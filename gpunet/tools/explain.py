@@ -20,7 +20,10 @@ from gpunet.backend.dtypes import is_floating, is_integer
 from gpunet.errors import ArgumentError
 from gpunet.tools.derivation import Section, derive
 from gpunet.tools.derivation_text import render, terminal_has_unicode
+from gpunet.tools.explain_model import derive_model
+from gpunet.tools.explain_page import Part, render_page
 from gpunet.tools.textbook import TEXTBOOK_ACTIVATIONS, Layer, Matrix, Vector
+from gpunet.train.files import replacing
 
 MAX_NUMBER = 1e6  # largest weight, bias, input or target: larger numbers teach nothing, and their cubes soon overflow
 MAX_WEIGHTS = 400  # weights times samples: each of them is printed
@@ -39,6 +42,10 @@ class Options(NamedTuple):
     seed: int = 0
     precision: int = 6
     plain: bool = False
+    html: str | None = None
+    model: str | None = None
+    row: int | None = None
+    data: str | None = None
 
 
 #: The two parts that are shown by default.
@@ -50,7 +57,7 @@ _NET: dict[str, Any] = {
 
 
 def explain(options: Options) -> int:
-    """Print the derivation.
+    """Print the derivation, or write it as a page.
 
     Returns:
         The exit code: 0 if every number agrees with the engine's, else 1.
@@ -63,22 +70,56 @@ def explain(options: Options) -> int:
     (lr,) = _numbers(options.lr, "--lr", 1)
     if lr <= 0.0:
         raise ArgumentError(f"--lr {options.lr}: expected a positive learning rate")
+    plain = options.plain or not terminal_has_unicode()
+    if options.model is not None or options.row is not None or options.data is not None:
+        return _print(_of_model(options), options.precision, plain)
+    parts = _parts(options)
+    if options.html is not None:
+        return _write_page(options.html, render_page(parts, lr, options.precision))
     sections: list[Section] = []
+    for number, part in enumerate(parts, 1):
+        title = f"{number}. {part.title}" if len(parts) > 1 else part.title
+        sections += derive(part.net, part.inputs, part.targets, lr, title, is_continued=number > 1)
+    return _print(sections, options.precision, plain)
+
+
+def _of_model(options: Options) -> list[Section]:
+    """The derivation for a row of a trained network."""
+    if options.model is None:
+        raise ArgumentError("--row and --data need --model: a folder that 'gpunet train' has written")
+    others = {"--layers": options.layers, "--weights": options.weights, "--biases": options.biases, "--input": options.input,
+              "--target": options.target, "--html": options.html}  # fmt: skip
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise ArgumentError(f"{given[0]} describes a net, but --model {options.model} has one already; remove one of them")
+    return derive_model(options.model, 1 if options.row is None else options.row, options.data)
+
+
+def _print(sections: list[Section], precision: int, plain: bool) -> int:
+    sys.stdout.write(render(sections, precision, plain, shutil.get_terminal_size((100, 24)).columns))
+    return 0 if all(step.agrees for section in sections for step in section.steps) else 1
+
+
+def _write_page(path: str, page: str) -> int:
+    try:
+        with replacing(Path(path)) as temporary:
+            Path(temporary).write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ArgumentError(f"--html {path}: cannot write it: {error.strerror}") from None
+    sys.stdout.write(f"wrote {path}; open it in a browser\n")
+    return 0
+
+
+def _parts(options: Options) -> list[Part]:
+    """The nets that the options describe; two examples if they describe none."""
     given = (options.layers, options.weights, options.biases, options.input, options.target)
-    if given == (None,) * 5 and "," not in options.activation:
-        chain, small_net = options._replace(**_CHAIN), options._replace(**_NET)
-        net = _net(chain)
-        sections += derive(net, *_samples(chain, net), lr, "1. A chain of three neurons")
-        net = _net(small_net)
-        title = "2. A neuron that feeds two others, and two samples"
-        sections += derive(net, *_samples(small_net, net), lr, title, is_continued=True)
-    else:
+    if given != (None,) * 5 or "," in options.activation:
         net = _net(options)
         inputs, targets = _samples(options, net)
-        sections += derive(net, inputs, targets, lr, _title(net, len(inputs)))
-    plain = options.plain or not terminal_has_unicode()
-    sys.stdout.write(render(sections, options.precision, plain, shutil.get_terminal_size((100, 24)).columns))
-    return 0 if all(step.agrees for section in sections for step in section.steps) else 1
+        return [Part(_title(net, len(inputs)), net, inputs, targets)]
+    titles = {"A chain of three neurons": _CHAIN, "A neuron that feeds two others, and two samples": _NET}
+    chosen = {title: options._replace(**example) for title, example in titles.items()}
+    return [Part(title, net := _net(example), *_samples(example, net)) for title, example in chosen.items()]
 
 
 # ---- from options to a net ------------------------------------------------------------------------------------------

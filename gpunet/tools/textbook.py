@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy
 
 from gpunet.autograd import Tensor
 from gpunet.backend.devices import default_device
+from gpunet.nn import functional
 from gpunet.ops.activations import activate, find
 from gpunet.ops.cases.activations import TEXTBOOK_ACTIVATIONS
 from gpunet.ops.creation import tensor
@@ -55,14 +57,63 @@ class Batch(NamedTuple):
     cost_after: float
 
 
-def by_hand(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
+class TextbookLoss(NamedTuple):
+    """A loss of one sample, of the outputs a and the targets y."""
+
+    value: Callable[[Vector, Vector], float]
+    slope: Callable[[Vector, Vector], Vector]  # ∂C/∂a of each output
+    engine: Callable[[Any, Any], Tensor]
+    template: str = ""  # the formula of one output {0} and its target {1}
+    slope_template: str = ""
+
+
+def _log_sum_exp(a: Vector) -> float:
+    highest = max(a)
+    return highest + math.log(sum(math.exp(a_k - highest) for a_k in a))
+
+
+def _softplus(z: float) -> float:
+    return max(z, 0.0) + math.log1p(math.exp(-abs(z)))
+
+
+SQUARED = TextbookLoss(
+    lambda a, y: sum((a_k - y_k) * (a_k - y_k) for a_k, y_k in zip(a, y)),
+    lambda a, y: [2.0 * (a_k - y_k) for a_k, y_k in zip(a, y)],
+    lambda a, y: ((a - y) ** 2).sum(),
+    "({} − {})²", "2·({} − {})",
+)  # fmt: skip
+#: The losses of ``gpunet train``; the target of cross-entropy is the number of a class, and all others have one output.
+TEXTBOOK_LOSSES: dict[str, TextbookLoss] = {
+    "mse": SQUARED,
+    "mae": TextbookLoss(
+        lambda a, y: abs(a[0] - y[0]), lambda a, y: [float(a[0] > y[0]) - float(a[0] < y[0])], functional.l1_loss,
+        "|{} − {}|", "(1 if {0} > {1} else −1)",
+    ),
+    "huber": TextbookLoss(
+        lambda a, y: (a[0] - y[0]) ** 2 / 2.0 if abs(a[0] - y[0]) < 1.0 else abs(a[0] - y[0]) - 0.5,
+        lambda a, y: [min(max(a[0] - y[0], -1.0), 1.0)], functional.huber_loss,
+        "(({0} − {1})²/2 if |{0} − {1}| < 1 else |{0} − {1}| − 1/2)", "{} − {} limited to −1 .. 1",
+    ),
+    "bce": TextbookLoss(
+        lambda a, y: _softplus(a[0]) - y[0] * a[0], lambda a, y: [TEXTBOOK_ACTIVATIONS["sigmoid"].value(a[0]) - y[0]],
+        functional.binary_cross_entropy_with_logits, "log(1 + e^{0}) − {1}·{0}", "σ({}) − {}",
+    ),
+    "cross_entropy": TextbookLoss(
+        lambda a, y: _log_sum_exp(a) - a[int(y[0])],
+        lambda a, y: [math.exp(a_k - _log_sum_exp(a)) - float(k == int(y[0])) for k, a_k in enumerate(a)],
+        lambda a, y: functional.cross_entropy(a.unsqueeze(0), y.long()),
+    ),
+}  # fmt: skip
+
+
+def by_hand(net: Sequence[Layer], x: Vector, y: Vector, loss: TextbookLoss = SQUARED) -> Trace:
     """Forward and backward of one sample by the chain rule."""
     a, z = [x], []
     for w, b, activation in net:
         z.append([sum(w_kj * a_j for w_kj, a_j in zip(w_k, a[-1])) + b_k for w_k, b_k in zip(w, b)])
         a.append([TEXTBOOK_ACTIVATIONS[activation].value(z_k) for z_k in z[-1]])
     slope = [[TEXTBOOK_ACTIVATIONS[layer.activation].slope(z_k) for z_k in z_l] for layer, z_l in zip(net, z)]
-    cost_by_a = [[2.0 * (a_k - y_k) for a_k, y_k in zip(a[-1], y)]]
+    cost_by_a = [loss.slope(a[-1], y)]
     cost_by_z: list[Vector] = []
     for index in reversed(range(len(net))):
         cost_by_z.insert(0, [da * s for da, s in zip(cost_by_a[0], slope[index])])
@@ -71,7 +122,7 @@ def by_hand(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
             shares = ([w_k[j] * dz for w_k, dz in zip(w, cost_by_z[0])] for j in range(len(w[0])))
             cost_by_a.insert(0, [sum(share) for share in shares])
     return Trace(
-        a, z, sum((a_k - y_k) * (a_k - y_k) for a_k, y_k in zip(a[-1], y)), cost_by_a, slope, cost_by_z,
+        a, z, loss.value(a[-1], y), cost_by_a, slope, cost_by_z,
         [[list(before) for _ in layer.w] for layer, before in zip(net, a)],
         [layer.w for layer in net],
         [[[dz * a_j for a_j in before] for dz in dz_l] for dz_l, before in zip(cost_by_z, a)],
@@ -105,8 +156,11 @@ def _numbers(values: Any) -> Any:
     return values.detach().cpu().tolist()
 
 
-def by_engine(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
-    """The values of :func:`by_hand` from Tensor.backward(), called for the whole net and for each link of the chain rule."""
+def by_engine(net: Sequence[Layer], x: Vector, y: Vector, loss: TextbookLoss = SQUARED, has_links: bool = True) -> Trace:
+    """The values of :func:`by_hand` from Tensor.backward(), called for the whole net and for each link of the chain rule.
+
+    Without ``has_links`` there are no ∂z/∂w and ∂z/∂a, which take a backward pass for each neuron.
+    """
     weights, biases = [_tensor(layer.w) for layer in net], [_tensor(layer.b) for layer in net]
     a, z = [_tensor(x, requires_grad=False)], []
     for w, b, layer in zip(weights, biases, net):
@@ -114,7 +168,7 @@ def by_engine(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
         a.append(activate(z[-1], layer.activation, find(layer.activation).alpha))
         z[-1].retain_grad()
         a[-1].retain_grad()
-    cost = ((a[-1] - _tensor(y, requires_grad=False)) ** 2).sum()
+    cost = loss.engine(a[-1], _tensor(y, requires_grad=False))
     cost.backward()
     slope: list[Vector] = []
     z_by_w: list[Matrix] = []
@@ -125,7 +179,7 @@ def by_engine(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
         slope.append(_numbers(leaf.grad))
         z_by_w.append([])
         z_by_a.append([])
-        for w_k, b_k in zip(layer.w, layer.b):
+        for w_k, b_k in zip(layer.w, layer.b) if has_links else ():
             w_leaf, a_leaf = _tensor(w_k), _tensor(_numbers(before))
             ((w_leaf * a_leaf).sum() + b_k).backward()
             z_by_w[-1].append(_numbers(w_leaf.grad))

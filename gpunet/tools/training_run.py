@@ -91,7 +91,7 @@ def resume(path: str) -> int:
     device = Device(config.get("device", options.device))
     with RunFolder(path) as folder:
         setup = prepare(options)
-        if config.get("data") != _fingerprint(setup.dataset):
+        if config.get("data") != fingerprint(setup.dataset):
             raise DataError(f"{path}: the data {options.data} have changed since the run began; start a new run")
         return _train(options, setup, _make_parts(options, setup, device), folder)
 
@@ -189,7 +189,7 @@ def prepare(options: Options) -> Setup:
     dataset = data.load(options.data, options.target, options.task, options.ignore)
     _refuse_equal_names(options.data, dataset)
     loss = choose_loss(options.loss, dataset.task, len(dataset.class_names))
-    split = data.split(dataset, options.test_size, _generator(options.seed, "split"))
+    split = of_split(dataset, options.test_size, options.seed)
     outputs = len(dataset.class_names) if loss == "cross_entropy" else 1
     network = {
         "inputs": dataset.features.shape[1], "hidden": hidden, "outputs": outputs,
@@ -218,6 +218,11 @@ def _sizes(text: str) -> list[int]:
             f"--hidden {text!r}; expected positive integers separated by commas, such as 128,64"
         )
     return [int(part) for part in parts]
+
+
+def of_split(dataset: TabularData, test_size: float, seed: int) -> Split:
+    """The split of a run with this seed."""
+    return data.split(dataset, test_size, _generator(seed, "split"))
 
 
 def _generator(seed: int, purpose: str) -> Generator:
@@ -252,7 +257,7 @@ def _config(options: Options, setup: Setup, device: Any) -> dict[str, Any]:
         "gpunet": gpunet.__version__,
         "options": {name: value for name, value in asdict(options).items() if value is not None},
         "device": str(device),
-        "data": _fingerprint(dataset),
+        "data": fingerprint(dataset),
         "task": dataset.task,
         "network": setup.network,
         "loss": setup.loss,
@@ -287,7 +292,7 @@ def _limit_blas_threads(setup: Setup, batch_size: int) -> Iterator[None]:
         yield
 
 
-def _fingerprint(dataset: TabularData) -> str:
+def fingerprint(dataset: TabularData) -> str:
     """A hash of the rows, by which a resumed run finds that its data have changed."""
     digest = hashlib.sha256(numpy.ascontiguousarray(dataset.features).tobytes())
     digest.update(numpy.ascontiguousarray(dataset.targets).tobytes())

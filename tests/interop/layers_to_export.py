@@ -161,6 +161,7 @@ def trained(norm: nn.Module) -> nn.Module:
 
 
 row("BatchNorm1d of rows", lambda: trained(nn.BatchNorm1d(5)), (4, 5))
+row("SyncBatchNorm", lambda: nn.SyncBatchNorm(4), (2, 4, 3, 3))
 row("BatchNorm2d plain", lambda: nn.BatchNorm2d(4, affine=False), (2, 4, 3, 3))
 row("GroupNorm", lambda: trained(nn.GroupNorm(2, 6)), (3, 6, 4, 5))
 row("LayerNorm", lambda: trained(nn.LayerNorm(6)), (3, 4, 6))
