@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         distributions,
         emulator,
         errors,
+        estimators,
         fft,
         interop,
         linalg,
@@ -168,6 +169,7 @@ _STAR_SUBMODULES = ("cuda", "fft", "linalg", "nn", "ops", "optim", "special")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
     "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors",
+    "estimators",
     "interop", "launch", "metrics", "models", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils", "version",
     "vision",
 )  # fmt: skip

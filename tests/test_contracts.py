@@ -40,13 +40,14 @@ LAYERS = (
     "data distributions",
     "metrics models vision",
     "train",
+    "estimators",
     "_C accelerator amp backends cuda fft linalg mps multiprocessing random special utils",  # re-export names, as "" does
     "",
     "interop",
     "tools version",
     "cli __main__",
 )
-OPTIONAL = ("cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "ml_dtypes", "safetensors", "rich", "numba", "cuda")
+OPTIONAL = ("cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "ml_dtypes", "safetensors", "rich", "numba", "cuda", "joblib", "threadpoolctl")
 
 
 # ---- ops ------------------------------------------------------------------------------------------------------------
@@ -420,6 +421,7 @@ def test_kinds_of_dtypes_are_found(line: str) -> None:
 OPTIONAL_PACKAGES = {
     "gpunet.captured.compiled.": ("numba", "llvmlite"),
     "gpunet.tools.bench.peers.jax_networks": ("jax",),
+    "gpunet.estimators": ("sklearn",),
 }
 
 
@@ -428,7 +430,7 @@ def all_modules() -> Iterator[ModuleType]:
         if not found.name.endswith("__main__"):
             try:
                 yield importlib.import_module(found.name)
-            except ModuleNotFoundError as error:
+            except ImportError as error:
                 optional = {name for prefix, names in OPTIONAL_PACKAGES.items() if found.name.startswith(prefix) for name in names}
                 if error.name not in optional:
                     raise
