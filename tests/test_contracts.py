@@ -47,7 +47,8 @@ LAYERS = (
     "tools version",
     "cli __main__",
 )
-OPTIONAL = ("cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "ml_dtypes", "safetensors", "rich", "numba", "cuda", "joblib", "threadpoolctl")
+OPTIONAL = ("cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "ml_dtypes", "safetensors", "rich", "numba", "cuda",
+            "joblib", "threadpoolctl")  # fmt: skip
 
 
 # ---- ops ------------------------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import numpy
 import scipy.sparse
@@ -27,7 +27,7 @@ from gpunet.estimators.checks import Rule, check_parameters, check_weights
 from gpunet.estimators.curves import Curves, Validation
 from gpunet.estimators.labels import Labels
 from gpunet.estimators.objectives import Objective
-from gpunet.estimators.threads import one_thread_in_workers, training_lock
+from gpunet.estimators.threads import training
 from gpunet.launch.tape import warn_user
 from gpunet.nn import Module
 from gpunet.ops.creation import as_tensor
@@ -54,7 +54,8 @@ class NetworkEstimator(BaseEstimator):
     A subclass builds the network, its loss and its optimizer; a mixin says whether the targets are labels or numbers.
     """
 
-    _rules: dict[str, Rule]
+    _rules: ClassVar[Mapping[str, Rule]]
+    module_: Module
 
     # -- of subclasses
     def _build_module(self, random_state: numpy.random.RandomState | None) -> Module:
@@ -113,7 +114,7 @@ class NetworkEstimator(BaseEstimator):
             incremental: pass over the rows once, and continue what was trained before.
             classes: all classes, if ``y`` may lack some.
         """
-        with one_thread_in_workers(), training_lock:
+        with training():
             check_parameters(self, self._rules)
             starts_anew = not hasattr(self, "module_") or not (incremental or self.warm_start)
             x, y = self._check_x(x, y=y, reset=starts_anew, **self._options_of_y)
@@ -132,10 +133,9 @@ class NetworkEstimator(BaseEstimator):
             elif self._dtype is not None:
                 self.module_.to(self._device, self._dtype)
             with OwnRandomness(_digest(random_state, self.t_)):
-                if starts_anew:
-                    self.module_ = self._build_module(random_state)
-                target = self._shape_target(self.module_, x, target)
-                self.module_.train()
+                module = self._build_module(random_state) if starts_anew else self.module_
+                target = self._shape_target(module, x, target)
+                self.module_ = module.train()
                 try:
                     self._train(x, target, y, weight, random_state, incremental)
                 finally:
@@ -143,7 +143,7 @@ class NetworkEstimator(BaseEstimator):
             self._check_finite()
         return self
 
-    _options_of_y: dict[str, Any]  # of validate_data
+    _options_of_y: ClassVar[dict[str, Any]]  # of validate_data
 
     def _resolve_device(self) -> Device:
         return Device(self.device)
@@ -155,8 +155,8 @@ class NetworkEstimator(BaseEstimator):
             return weight
         if incremental and class_weight == "balanced":
             raise ArgumentError(
-                "partial_fit: class_weight='balanced' needs the frequencies of all rows, which one part of them does not tell; pass "
-                "class_weight as a dict, such as of sklearn.utils.class_weight.compute_class_weight on all labels"
+                "partial_fit: class_weight='balanced' needs the frequencies of all rows, which one part of them does not tell; "
+                "pass class_weight as a dict, such as of sklearn.utils.class_weight.compute_class_weight on all labels"
             )
         of_classes = compute_sample_weight(class_weight, y)
         return of_classes if weight is None else weight * of_classes
@@ -224,14 +224,15 @@ class NetworkEstimator(BaseEstimator):
         self, x: Any, target: numpy.ndarray, y: Any, weight: numpy.ndarray | None, random_state: numpy.random.RandomState
     ) -> tuple[Any, numpy.ndarray, numpy.ndarray | None, Validation]:
         """Split the rows into those to train on and those to score on, as scikit-learn's perceptrons do."""
+        count = math.ceil(self.validation_fraction * len(target))
+        if count < 2:
+            raise ArgumentError(
+                f"{type(self).__name__}: validation_fraction={self.validation_fraction} sets {count} of {len(target)} rows aside; "
+                "expected two or more: increase validation_fraction, or pass more rows"
+            )
         train, held_out = train_test_split(
             numpy.arange(len(target)), random_state=random_state, test_size=self.validation_fraction, stratify=self._strata(y)
         )
-        if len(held_out) < 2:
-            raise ArgumentError(
-                f"{type(self).__name__}: validation_fraction={self.validation_fraction} sets {len(held_out)} of {len(target)} rows "
-                "aside; expected two or more: increase validation_fraction, or pass more rows"
-            )
         parts = [None if weight is None else weight[rows] for rows in (train, held_out)]
         return x[train], target[train], parts[0], Validation(x[held_out], target[held_out], y[held_out], parts[1])
 
@@ -239,10 +240,7 @@ class NetworkEstimator(BaseEstimator):
         return None
 
     def _batch_size(self, num_rows: int) -> int:
-        size = 200 if isinstance(self.batch_size, str) else int(self.batch_size)
-        if size > num_rows and not isinstance(self.batch_size, str):
-            warn_user(f"{type(self).__name__}: batch_size={size}, but there are {num_rows} rows; batches have {num_rows} rows")
-        return min(size, num_rows)
+        return min(200 if isinstance(self.batch_size, str) else int(self.batch_size), num_rows)
 
     def _needs_pairs(self) -> bool:
         """Whether a batch of one row cannot be trained on."""
@@ -277,7 +275,7 @@ class NetworkEstimator(BaseEstimator):
 
     def _evaluate(self, validation: Validation) -> tuple[float, float]:
         """Return the loss and the score of validation rows."""
-        output = self._forward(validation.x)
+        output = self._forward(self.module_, validation.x)
         target: Any = as_tensor(validation.target, device=self._device)
         if validation.weight is not None:
             target = target, as_tensor(validation.weight, device=self._device)
@@ -291,16 +289,15 @@ class NetworkEstimator(BaseEstimator):
     _score_function: Any
 
     # -- predictions
-    def _forward(self, x: Any) -> Tensor:
-        """Return the outputs of the network, in evaluation mode."""
-        with evaluating(self.module_), no_grad():
-            return cat([self.module_(rows) for rows in self._rows_on_device(x)])
+    def _forward(self, module: Module, x: Any) -> Tensor:
+        """Return the outputs of a network, in evaluation mode."""
+        with evaluating(module), no_grad():
+            return cat([module(rows) for rows in self._rows_on_device(x)])
 
     def _outputs(self, x: Any) -> numpy.ndarray:
         """Check X, and return the outputs of the network for it."""
         check_is_fitted(self)
-        with one_thread_in_workers():
-            found: numpy.ndarray = devices.to_host(self._forward(self._check_x(x, reset=False)).array)
+        found: numpy.ndarray = devices.to_host(self._forward(self.module_, self._check_x(x, reset=False)).array)
         return found
 
     def _decode(self, outputs: numpy.ndarray) -> Any:
@@ -358,7 +355,7 @@ class ClassifierPart(ClassifierMixin, NetworkEstimator):
     of a multilabel target one for each label.
     """
 
-    _options_of_y = {"multi_output": True}
+    _options_of_y: ClassVar[dict[str, Any]] = {"multi_output": True}
     _score_function = staticmethod(accuracy_score)
     _labels: Labels
 
@@ -436,7 +433,7 @@ class ClassifierPart(ClassifierMixin, NetworkEstimator):
 class RegressorPart(RegressorMixin, NetworkEstimator):
     """What the regressors share."""
 
-    _options_of_y = {"multi_output": True, "y_numeric": True}
+    _options_of_y: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
     _score_function = staticmethod(r2_score)
 
     def _check_target(self, y: Any, *, starts_anew: bool, incremental: bool, classes: Any) -> numpy.ndarray:
@@ -467,7 +464,7 @@ def _random_state_of(given: Any) -> numpy.random.RandomState:
     """Return a generator; of None one that is seeded by NumPy's global generator, which training preserves."""
     state = check_random_state(given)
     is_global = state is check_random_state(None)
-    return numpy.random.RandomState(state.randint(2**31)) if is_global else state  # noqa: NPY002 (scikit-learn's generator)
+    return numpy.random.RandomState(state.randint(2**31)) if is_global else state
 
 
 def _digest(random_state: numpy.random.RandomState, num_rows: int) -> bytes:

@@ -30,9 +30,12 @@ def whole(low: int, *others: Any) -> Rule:
 def real(low: float, high: float = numpy.inf, *, has_low: bool = True, has_high: bool = False) -> Rule:
     """A number between two bounds."""
     span = f"{'[' if has_low else '('}{low:g}, {high:g}{']' if has_high else ')'}"
-    return Rule(
-        lambda v: _is_real(v) and (low <= v if has_low else low < v) and (v <= high if has_high else v < high), f"a number in {span}"
-    )
+
+    def holds(value: Any) -> bool:
+        is_above = _is_real(value) and (low <= value if has_low else low < value)
+        return is_above and bool(value <= high if has_high else value < high)
+
+    return Rule(holds, f"a number in {span}")
 
 
 def choice(*names: Any) -> Rule:
@@ -73,7 +76,7 @@ def check_weights(sample_weight: Any, num_rows: int, name: str) -> numpy.ndarray
         return None
     weight = check_array(sample_weight, ensure_2d=False, dtype=numpy.float64, input_name="sample_weight")
     if weight.shape != (num_rows,):
-        raise ShapeError(f"{name}: sample_weight has the shape {weight.shape}; expected ({num_rows},), one weight for each row of X")
+        raise ShapeError(f"{name}: sample_weight has the shape {weight.shape}; expected ({num_rows},), one weight for each row")
     if (weight < 0.0).any():
         row = int((weight < 0.0).argmax())
         raise ArgumentError(f"{name}: sample_weight[{row}] is {weight[row]:g}; expected no negative weight")

@@ -65,13 +65,14 @@ class Curves(Callback):
 
     def _take_score(self, validation: Validation) -> bool:
         """Score the validation rows; return whether the score is higher than the best one by ``tol``."""
-        estimator = self._estimator
+        estimator: Any = self._estimator
         loss, score = estimator._evaluate(validation)
         estimator.validation_losses_.append(loss)
         estimator.validation_scores_.append(score)
-        is_better = score >= estimator.best_validation_score_ + estimator.tol
-        if score > estimator.best_validation_score_ or (self._best is None and math.isfinite(score)):
-            estimator.best_validation_score_ = max(score, estimator.best_validation_score_)
+        best = estimator.best_validation_score_
+        is_better = score >= best + estimator.tol
+        if score > best:
+            estimator.best_validation_score_ = score
             self._best = {name: value.detach().clone() for name, value in estimator.module_.state_dict().items()}
         return is_better
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import numpy
 import scipy.optimize
@@ -27,8 +27,6 @@ from gpunet.train.network import ACTIVATIONS, multilayer_perceptron
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
-#: scikit-learn's names of activations that have another one here.
-_ACTIVATIONS = {"logistic": "sigmoid"}
 #: Of learning_rate="adaptive": the factor, and the rate at which training stops.
 _REDUCTION, _LEAST_RATE = 5.0, 1e-6
 
@@ -40,7 +38,7 @@ def _is_sizes(value: Any) -> bool:
 
 _RULES = {
     "hidden_layer_sizes": Rule(_is_sizes, "one positive integer for each hidden layer, such as (100,)"),
-    "activation": choice(*_ACTIVATIONS, *ACTIVATIONS),
+    "activation": choice("logistic", *ACTIVATIONS),
     "solver": choice("adam", "sgd", "lbfgs"),
     "alpha": real(0),
     "batch_size": whole(1, "auto"),
@@ -76,7 +74,7 @@ def _is_stochastic(estimator: Any) -> bool:
 class _MLP(NetworkEstimator):
     """What the perceptrons share: they compute as scikit-learn's, from the same random numbers."""
 
-    _rules = _RULES
+    _rules: ClassVar[Mapping[str, Rule]] = _RULES
 
     # -- the network
     def _sizes(self) -> list[int]:
@@ -84,7 +82,7 @@ class _MLP(NetworkEstimator):
         return [int(given)] if is_whole(given) else [int(size) for size in given]
 
     def _build_module(self, random_state: numpy.random.RandomState | None) -> nn.Module:
-        activation = _ACTIVATIONS.get(self.activation, self.activation)
+        activation = "sigmoid" if self.activation == "logistic" else self.activation  # scikit-learn's name
         module = multilayer_perceptron(
             self.n_features_in_, self._sizes(), self.n_outputs_, activation, self.dropout, batch_norm=self.batch_norm
         )
@@ -100,7 +98,7 @@ class _MLP(NetworkEstimator):
         decayed = {id(weight) for weight in weights}
         others = [p for p in module.parameters() if id(p) not in decayed]
         groups = [{"params": weights, "weight_decay": self.alpha}, {"params": others}]
-        rate, self._num_updates = self.learning_rate_init, 0
+        rate = self.learning_rate_init
         if self.solver == "adam":
             return optim.Adam(groups, rate, (self.beta_1, self.beta_2), self.epsilon)
         return optim.SGD(groups, rate, self.momentum, nesterov=bool(self.nesterovs_momentum) and self.momentum > 0.0)
@@ -113,6 +111,9 @@ class _MLP(NetworkEstimator):
         return numpy.dtype("float32") if self._device.type == "cuda" else x.dtype
 
     # -- training
+    _num_updates: int  # of the optimizer
+    _size: float  # of the last batch
+
     def _num_epochs(self) -> int:
         return int(self.max_iter)
 
@@ -124,19 +125,22 @@ class _MLP(NetworkEstimator):
         incremental: bool,
     ) -> None:  # fmt: skip
         target = target if target.ndim == 1 else target.astype(self._dtype)
+        if not incremental or self._optimizer is None:
+            self._num_updates, self._size = 0, 0.0
         if self.solver == "lbfgs":
             self._minimize(x, target, weight)
         else:
             super()._train(x, target, y, weight, random_state, incremental)
 
     def _before_batch(self, optimizer: optim.Optimizer, size: float) -> None:
-        weights, others = optimizer.param_groups
-        decay = self.alpha / size if size else 0.0  # the gradient of alpha / (2 size) |W|^2
-        if weights["weight_decay"] != decay:
-            weights["weight_decay"] = decay
+        if size != self._size:
+            self._size = size
+            optimizer.param_groups[0]["weight_decay"] = self.alpha / size if size else 0.0  # the gradient of alpha / (2 size) |W|^2
         if self.solver == "adam":  # scikit-learn adds epsilon before the correction of the average, not behind it
             self._num_updates += 1
-            weights["eps"] = others["eps"] = self.epsilon / math.sqrt(1.0 - self.beta_2**self._num_updates)
+            epsilon = self.epsilon / math.sqrt(1.0 - self.beta_2**self._num_updates)
+            for group in optimizer.param_groups:  # without the checks of group["eps"] = epsilon, which take longer
+                devices.assign(group.hyperparameters, epsilon, group.places["eps"].start)
 
     def _penalty(self, batches_per_row: float) -> float:
         """Return the L2 penalties of an epoch's batches, at its end, divided by its rows."""
@@ -178,7 +182,8 @@ class _MLP(NetworkEstimator):
             module.zero_grad()
             loss = objective(module(inputs), target)
             loss.backward()
-            return loss.detach(), parameters_to_vector([p.grad for p in parameters])  # type: ignore[misc]
+            gradients: list[Any] = [p.grad for p in parameters]
+            return loss.detach(), parameters_to_vector(gradients)
 
         run = captured.capture(step, backend=self.capture, fullgraph=False) if self.capture else step
 
@@ -276,7 +281,7 @@ class MLPClassifier(ClassifierPart, _MLP):
         batch_norm: normalise the hidden outputs before the activation.  A last batch of one row is left out.
         device: "cpu", "cuda", "cuda:1", or "auto".
         dtype: of network and data: "auto" is that of X (float32 or float64) on the CPU, and float32 on a GPU.
-        capture: the backend of the captured step: "numpy" or "numba" (faster; a new shape compiles for some seconds, once), or False.
+        capture: the backend of the captured step: "numpy", "numba" (faster; a new shape compiles for seconds, once), or False.
 
     Attributes:
         classes_: the classes, sorted (c,).
@@ -311,7 +316,7 @@ class MLPClassifier(ClassifierPart, _MLP):
         self.n_iter_no_change, self.max_fun, self.loss, self.class_weight = n_iter_no_change, max_fun, loss, class_weight
         self.dropout, self.batch_norm, self.device, self.dtype, self.capture = dropout, batch_norm, device, dtype, capture
 
-    _rules = {
+    _rules: ClassVar[Mapping[str, Rule]] = {
         **_RULES,
         "loss": Rule(
             lambda v: isinstance(v, nn.Module) or (isinstance(v, str) and v == "log_loss"), "'log_loss', or a loss of gpunet"
@@ -329,7 +334,7 @@ class MLPClassifier(ClassifierPart, _MLP):
         Returns:
             The estimator.
         """
-        return self._fit(X, y, sample_weight)  # type: ignore[no-any-return]
+        return self._fit(X, y, sample_weight)
 
     @available_if(_is_stochastic)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
@@ -343,7 +348,7 @@ class MLPClassifier(ClassifierPart, _MLP):
             The estimator.
         """
         self._check_partial_fit(y, classes)
-        return self._fit(X, y, sample_weight, incremental=True, classes=classes)  # type: ignore[no-any-return]
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def _takes_indices(self) -> bool:
         return not self._labels.is_multilabel and (len(self.classes_) > 2 or isinstance(self.loss, nn.Module))
@@ -406,7 +411,7 @@ class MLPRegressor(RegressorPart, _MLP):
         self.n_iter_no_change, self.max_fun, self.dropout, self.batch_norm = n_iter_no_change, max_fun, dropout, batch_norm
         self.device, self.dtype, self.capture = device, dtype, capture
 
-    _rules = {
+    _rules: ClassVar[Mapping[str, Rule]] = {
         **_RULES,
         "loss": Rule(
             lambda v: isinstance(v, nn.Module) or (isinstance(v, str) and v in REGRESSION_LOSSES),
@@ -425,12 +430,12 @@ class MLPRegressor(RegressorPart, _MLP):
         Returns:
             The estimator.
         """
-        return self._fit(X, y, sample_weight)  # type: ignore[no-any-return]
+        return self._fit(X, y, sample_weight)
 
     @available_if(_is_stochastic)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Pass over some rows once, and continue what was trained before; the arguments are those of :meth:`fit`."""
-        return self._fit(X, y, sample_weight, incremental=True)  # type: ignore[no-any-return]
+        return self._fit(X, y, sample_weight, incremental=True)
 
     def _check_target(self, y: Any, **options: Any) -> numpy.ndarray:
         target = super()._check_target(y, **options)

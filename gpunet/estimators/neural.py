@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy
 import scipy.special
@@ -19,8 +20,8 @@ __all__ = ["NeuralClassifier", "NeuralRegressor"]
 
 #: What parameters with a double underline belong to.
 _PARTS = ("module", "criterion", "optimizer", "trainer")
-#: Options of the Trainer that an estimator sets itself.
-_OWN_OPTIONS = ("capture", "progress", "restore_best", "resume")
+#: Options of the Trainer that an estimator hands on.
+_TRAINER_OPTIONS = ("accumulate", "clip", "precision", "schedule", "schedule_per")
 #: Losses of 0 and 1 for each output, and those of indices of classes.
 _BINARY_LOSSES = (nn.BCEWithLogitsLoss, nn.BCELoss, nn.MultiLabelSoftMarginLoss)
 
@@ -47,20 +48,22 @@ _RULES = {
 class _Neural(NetworkEstimator):
     """What the two share: parameters by a double underline, and how module, criterion and optimizer are made."""
 
-    _rules = _RULES
+    _rules: ClassVar[Mapping[str, Rule]] = _RULES
     _stops_by_loss = False
 
-    def _take_routed(self, routed: dict[str, Any]) -> None:
-        """Set parameters such as ``module__hidden``.
+    _routed: tuple[str, ...] = ()  # the names of parameters such as module__hidden
 
-        Raises:
-            ArgumentError: a name belongs to no part.
-        """
+    def _set_routed(self, routed: dict[str, Any]) -> None:
+        """Set parameters such as ``module__hidden``; :meth:`fit` refuses those of no part, since a constructor must not raise."""
         for name, value in routed.items():
+            setattr(self, name, value)
+        self._routed = tuple(dict.fromkeys((*self._routed, *routed)))
+
+    def _check_routed(self) -> None:
+        for name in self._routed:
             if not _is_routed(name):
                 expected = ", ".join(f"{part}__..." for part in _PARTS)
                 raise ArgumentError(f"{type(self).__name__}: unknown parameter {name!r}; expected one of its own, or {expected}")
-            setattr(self, name, value)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, with those that have a double underline.
@@ -68,21 +71,21 @@ class _Neural(NetworkEstimator):
         Args:
             deep: also return the parameters of parameters that are estimators.
         """
-        return {**super().get_params(deep), **{name: value for name, value in vars(self).items() if _is_routed(name)}}
+        return {**super().get_params(deep), **{name: getattr(self, name) for name in self._routed}}
 
     def set_params(self, **params: Any) -> Any:
         """Set parameters, also those that have a double underline; return the estimator.
 
         Raises:
-            ArgumentError, ValueError: there is no such parameter.
+            ValueError: there is no such parameter; scikit-learn's message.
         """
-        self._take_routed({name: value for name, value in params.items() if _is_routed(name)})
+        self._set_routed({name: value for name, value in params.items() if _is_routed(name)})
         super().set_params(**{name: value for name, value in params.items() if not _is_routed(name)})
         return self
 
     def _options(self, part: str) -> dict[str, Any]:
         prefix = f"{part}__"
-        return {name.removeprefix(prefix): value for name, value in vars(self).items() if name.startswith(prefix)}
+        return {name.removeprefix(prefix): getattr(self, name) for name in self._routed if name.startswith(prefix)}
 
     # -- parts
     def _build_module(self, random_state: numpy.random.RandomState | None) -> nn.Module:
@@ -126,6 +129,7 @@ class _Neural(NetworkEstimator):
         return None if self.dtype is None else numpy.dtype(self.dtype)
 
     def _check_x(self, x: Any, *, reset: bool, **options: Any) -> Any:
+        self._check_routed()
         allowed = {"dtype": "numeric" if self.dtype is None else (numpy.float64, numpy.float32)}
         return super()._check_x(x, reset=reset, **{"accept_sparse": False, "allow_nd": True, **allowed, **options})
 
@@ -138,14 +142,14 @@ class _Neural(NetworkEstimator):
 
     def _trainer_options(self) -> dict[str, Any]:
         options = self._options("trainer")
-        for name in _OWN_OPTIONS:
-            if name in options:
-                raise ArgumentError(f"{type(self).__name__}: trainer__{name} is set by the estimator; leave it out")
+        for name in options:
+            if name not in _TRAINER_OPTIONS:
+                expected = ", ".join(f"trainer__{option}" for option in _TRAINER_OPTIONS)
+                raise ArgumentError(f"{type(self).__name__}: unknown parameter 'trainer__{name}'; expected one of {expected}")
         return {"callbacks": tuple(self.callbacks or ()), **options}
 
     def _shape_target(self, module: nn.Module, x: Any, target: numpy.ndarray) -> numpy.ndarray:
-        self.module_ = module
-        shape = tuple(self._forward(x[:2]).shape)
+        shape = tuple(self._forward(module, x[:2]).shape)
         if target.ndim == 1:
             if len(shape) != 2 or shape[1] != len(self.classes_):
                 self._refuse(shape, f"({len(x[:2])}, {len(self.classes_)}), one output for each class")
@@ -158,11 +162,9 @@ class _Neural(NetworkEstimator):
         return cast
 
     def _refuse(self, shape: tuple[int, ...], expected: str) -> None:
-        if hasattr(self, "_num_waited") and not self.t_:
-            del self.module_  # nothing is fitted
         raise ShapeError(
-            f"{type(self).__name__}: the module returns {shape} for {shape[0] if shape else 0} rows; expected {expected}. A class or "
-            "function that takes n_outputs gets the number"
+            f"{type(self).__name__}: the module returns the shape {shape}; expected {expected}. A class or function that takes "
+            "n_outputs gets the number"
         )
 
 
@@ -198,9 +200,9 @@ class NeuralClassifier(ClassifierPart, _Neural):
         verbose: print the figures of each epoch.
         device: "cpu", "cuda", "cuda:1", or "auto".
         dtype: of module and data; None leaves the module as it is, and passes integers of X as integers.
-        capture: the backend of the captured step: "numpy" or "numba" (faster; a new shape compiles for some seconds, once), or False.
-        routed: ``module__NAME``, ``criterion__NAME``, ``optimizer__NAME``, and ``trainer__NAME``: arguments of
-            :class:`gpunet.Trainer`, such as ``trainer__clip``, ``trainer__precision`` and ``trainer__schedule``.
+        capture: the backend of the captured step: "numpy", "numba" (faster; a new shape compiles for seconds, once), or False.
+        routed: ``module__NAME``, ``criterion__NAME``, ``optimizer__NAME``; and of :class:`gpunet.Trainer` ``trainer__accumulate``,
+            ``trainer__clip``, ``trainer__precision``, ``trainer__schedule`` and ``trainer__schedule_per``.
 
     Attributes:
         classes_: the classes, sorted (c,).
@@ -211,13 +213,13 @@ class NeuralClassifier(ClassifierPart, _Neural):
         n_features_in_, feature_names_in_, n_outputs_: as in scikit-learn.
 
     Raises:
-        ArgumentError: a parameter belongs to no part; (in ``fit``) a parameter or a weight is out of range.
+        ArgumentError: (in ``fit``) a parameter belongs to no part or is out of range, or a weight is.
         ShapeError: (in ``fit``) the outputs of the module do not fit the targets.
         ValueError: (in ``fit``) the data are malformed; scikit-learn's messages.
         GpunetError: (in ``fit``) the network diverged.
     """
 
-    _rules = {**_RULES, "classes": Rule(lambda v: v is None or len(v) > 0, "all classes, or None")}
+    _rules: ClassVar[Mapping[str, Rule]] = {**_RULES, "classes": Rule(lambda v: v is None or len(v) > 0, "all classes, or None")}
 
     def __init__(
         self, module: Any, criterion: Any = nn.CrossEntropyLoss, optimizer: Any = optim.Adam, *, lr: float = 1e-3,
@@ -231,7 +233,7 @@ class NeuralClassifier(ClassifierPart, _Neural):
         self.validation_fraction, self.n_iter_no_change, self.tol = validation_fraction, n_iter_no_change, tol
         self.warm_start, self.classes, self.class_weight, self.random_state = warm_start, classes, class_weight, random_state
         self.callbacks, self.verbose, self.device, self.dtype, self.capture = callbacks, verbose, device, dtype, capture
-        self._take_routed(routed)
+        self._set_routed(routed)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NeuralClassifier:
         """Train the module.
@@ -244,7 +246,7 @@ class NeuralClassifier(ClassifierPart, _Neural):
         Returns:
             The estimator.
         """
-        return self._fit(X, y, sample_weight, classes=self.classes)  # type: ignore[no-any-return]
+        return self._fit(X, y, sample_weight, classes=self.classes)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> NeuralClassifier:
         """Pass over some rows once, and continue what was trained before.
@@ -258,7 +260,7 @@ class NeuralClassifier(ClassifierPart, _Neural):
         """
         classes = self.classes if classes is None and not hasattr(self, "classes_") else classes
         self._check_partial_fit(y, classes)
-        return self._fit(X, y, sample_weight, incremental=True, classes=classes)  # type: ignore[no-any-return]
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def _takes_indices(self) -> bool:
         return not self._labels.is_multilabel and not isinstance(self._criterion(), _BINARY_LOSSES)
@@ -304,7 +306,7 @@ class NeuralRegressor(RegressorPart, _Neural):
         self.validation_fraction, self.n_iter_no_change, self.tol = validation_fraction, n_iter_no_change, tol
         self.warm_start, self.random_state, self.callbacks, self.verbose = warm_start, random_state, callbacks, verbose
         self.device, self.dtype, self.capture = device, dtype, capture
-        self._take_routed(routed)
+        self._set_routed(routed)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NeuralRegressor:
         """Train the module.
@@ -317,11 +319,11 @@ class NeuralRegressor(RegressorPart, _Neural):
         Returns:
             The estimator.
         """
-        return self._fit(X, y, sample_weight)  # type: ignore[no-any-return]
+        return self._fit(X, y, sample_weight)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> NeuralRegressor:
         """Pass over some rows once, and continue what was trained before; the arguments are those of :meth:`fit`."""
-        return self._fit(X, y, sample_weight, incremental=True)  # type: ignore[no-any-return]
+        return self._fit(X, y, sample_weight, incremental=True)
 
 
 def _is_routed(name: str) -> bool:

@@ -44,30 +44,30 @@ class Objective(nn.Module):
         return target[1].sum() if isinstance(target, tuple) else len(target)
 
 
-def row_loss_of(module: nn.Module, name: str) -> RowLoss:
+def row_loss_of(loss: Callable[[Any, Any], Tensor], name: str) -> RowLoss:
     """The losses of rows of a loss such as ``nn.CrossEntropyLoss()``: the mean of a row's elements.
 
     Args:
-        module: a loss of (output, target) that returns a mean.
+        loss: a module or function of (output, target) that returns a mean.
         name: of the estimator, for messages.
     """
-    if not hasattr(module, "reduction"):
+    if not hasattr(loss, "reduction"):
 
         def refuse(output: Any, target: Any) -> Tensor:
             raise ArgumentError(
-                f"{name}: sample and class weights need a loss for each row, which {type(module).__name__} cannot return: it has no "
-                "reduction='none'; fit without weights, or give the loss an attribute `reduction`"
+                f"{name}: sample and class weights need a loss for each row, which {getattr(loss, '__name__', loss)} does not "
+                "return: it has no reduction='none'; fit without weights, or pass a loss with an attribute `reduction`"
             )
 
-        return RowLoss(refuse, module)
-    of_elements: Any = copy.deepcopy(module)
+        return RowLoss(refuse, loss)
+    of_elements: Any = copy.deepcopy(loss)
     of_elements.reduction = "none"
 
     def of_rows(output: Any, target: Any) -> Tensor:
-        losses: Tensor = of_elements(output, target)
-        return losses.reshape(len(losses), -1).mean(1)
+        found: Tensor = of_elements(output, target)
+        return found.reshape(len(found), -1).mean(1)
 
-    return RowLoss(of_rows, module)
+    return RowLoss(of_rows, loss)
 
 
 def _summed(of_elements: Callable[[Any, Any], Tensor]) -> RowLoss:
