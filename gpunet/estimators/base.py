@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy
@@ -26,7 +26,6 @@ from gpunet.estimators.batches import Batches
 from gpunet.estimators.checks import Rule, check_parameters, check_weights
 from gpunet.estimators.curves import Curves, Validation
 from gpunet.estimators.labels import Labels
-from gpunet.estimators.objectives import Objective
 from gpunet.estimators.threads import training
 from gpunet.launch.tape import warn_user
 from gpunet.nn import Module
@@ -66,8 +65,8 @@ class NetworkEstimator(BaseEstimator):
         """Return the optimizer of a network."""
         raise NotImplementedError
 
-    def _make_objective(self) -> Objective:
-        """Return the loss."""
+    def _make_loss(self, is_weighted: bool) -> Callable[[Any, Any], Tensor]:
+        """Return the loss of (output, target), or of (output, (target, weight))."""
         raise NotImplementedError
 
     def _resolve_dtype(self, x: Any) -> numpy.dtype[Any] | None:
@@ -208,7 +207,7 @@ class NetworkEstimator(BaseEstimator):
         )
         options = self._trainer_options()
         trainer = _Fit(
-            self.module_, self._make_objective(), optimizer, restore_best=False, progress=bool(self.verbose),
+            self.module_, self._make_loss(weight is not None), optimizer, restore_best=False, progress=bool(self.verbose),
             capture=self.capture if epochs * len(batches) >= _LEAST_RECORDED else False,
             callbacks=[curves, *options.pop("callbacks", ())], **options,
         )  # fmt: skip
@@ -280,7 +279,7 @@ class NetworkEstimator(BaseEstimator):
         if validation.weight is not None:
             target = target, as_tensor(validation.weight, device=self._device)
         with no_grad():
-            loss = self._make_objective()(output, target).item()
+            loss = self._make_loss(validation.weight is not None)(output, target).item()
         outputs = devices.to_host(output.array)
         if not numpy.isfinite(outputs).all():
             return loss, math.nan

@@ -146,9 +146,9 @@ class _MLP(NetworkEstimator):
         """Return the L2 penalties of an epoch's batches, at its end, divided by its rows."""
         if not self.alpha:
             return 0.0
-        with no_grad():
-            squares = sum((layer.weight * layer.weight).sum().item() for layer in _linear_layers(self.module_))
-        return float(0.5 * self.alpha * squares * batches_per_row)
+        arrays = [layer.weight.array for layer in _linear_layers(self.module_)]
+        squares = sum(float(devices.to_host(devices.module(array).vdot(array, array))) for array in arrays)
+        return 0.5 * self.alpha * squares * batches_per_row
 
     def _end_epoch(self, optimizer: optim.Optimizer, is_due: bool) -> bool:
         if self.solver == "sgd" and self.learning_rate == "invscaling":
@@ -172,7 +172,7 @@ class _MLP(NetworkEstimator):
                 f"{type(self).__name__}: solver='lbfgs' minimizes one function, but with dropout={self.dropout} and "
                 f"batch_norm={self.batch_norm} the loss changes from call to call; use solver='adam' or 'sgd'"
             )
-        module, objective = self.module_, self._make_objective()
+        module, objective = self.module_, self._make_loss(weight is not None)
         parameters = [*module.parameters()]
         decayed = numpy.concatenate([numpy.full(p.numel(), float(p.ndim == 2)) for p in parameters])
         [batch] = Batches(x, target, weight, batch_size=len(target), device=self._device)
@@ -353,7 +353,7 @@ class MLPClassifier(ClassifierPart, _MLP):
     def _takes_indices(self) -> bool:
         return not self._labels.is_multilabel and (len(self.classes_) > 2 or isinstance(self.loss, nn.Module))
 
-    def _make_objective(self) -> Objective:
+    def _make_loss(self, is_weighted: bool) -> Objective:
         if isinstance(self.loss, nn.Module):
             return Objective(row_loss_of(self.loss, type(self).__name__))
         return Objective(LOG_LOSS if self._takes_indices() else BINARY_LOG_LOSS)
@@ -443,7 +443,7 @@ class MLPRegressor(RegressorPart, _MLP):
             raise ArgumentError(f"MLPRegressor: loss='poisson', but y has {target.min():g}; expected no negative target")
         return target
 
-    def _make_objective(self) -> Objective:
+    def _make_loss(self, is_weighted: bool) -> Objective:
         known = not isinstance(self.loss, nn.Module)
         return Objective(REGRESSION_LOSSES[self.loss] if known else row_loss_of(self.loss, type(self).__name__))
 

@@ -98,11 +98,11 @@ class _Neural(NetworkEstimator):
         made: optim.Optimizer = self.optimizer(module.parameters(), **{"lr": self.lr, **self._options("optimizer")})
         return made
 
-    def _make_objective(self) -> Objective:
+    def _make_loss(self, is_weighted: bool) -> Any:
         criterion = self._criterion()
         if self._dtype is not None and isinstance(criterion, nn.Module):
             criterion.to(self._device, self._dtype)  # weights of classes
-        return Objective(row_loss_of(criterion, type(self).__name__))
+        return Objective(row_loss_of(criterion, type(self).__name__)) if is_weighted else criterion
 
     def _criterion(self) -> Any:
         return self._make("criterion", {})

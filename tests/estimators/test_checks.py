@@ -30,7 +30,7 @@ from gpunet.errors import ArgumentError, MissingDependencyError, ShapeError
 from gpunet.estimators import MLPClassifier, MLPRegressor, NeuralClassifier, NeuralRegressor
 from gpunet.estimators.threads import training
 
-RANDOM = numpy.random.RandomState(0)  # noqa: NPY002 (scikit-learn's generator)
+RANDOM = numpy.random.RandomState(0)
 X = RANDOM.randn(60, 4)
 Y = (X[:, :2].sum(1) > 0).astype(int)
 
@@ -137,7 +137,10 @@ def test_divergence_is_an_error() -> None:
 
 
 def test_a_missing_scikit_learn_is_one_sentence() -> None:
-    code = "import sys; sys.modules['sklearn'] = None\nimport gpunet\ntry: gpunet.estimators\nexcept ImportError as e: print(repr(e))"
+    code = (
+        "import sys; sys.modules['sklearn'] = None\nimport gpunet\n"
+        "try: gpunet.estimators\nexcept ImportError as error: print(repr(error))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     expected = "gpunet.estimators needs scikit-learn 1.6 or newer: pip install 'gpunet[estimators]'"
     assert done.stdout.strip() == repr(MissingDependencyError(expected))

@@ -30,7 +30,7 @@ X, Y = datasets.load_iris(return_X_y=True)
 NAMES = numpy.array(["setosa", "versicolor", "virginica"])[Y]
 INDICATORS = numpy.stack([Y == 0, Y > 0, Y == 1], axis=1).astype(int)
 X_NUMBERS, NUMBERS = datasets.load_diabetes(return_X_y=True)
-WEIGHT = numpy.random.RandomState(0).rand(len(Y))  # noqa: NPY002
+WEIGHT = numpy.random.RandomState(0).rand(len(Y))
 
 
 @pytest.fixture(autouse=True)

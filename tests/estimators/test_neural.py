@@ -73,13 +73,14 @@ def test_parameters_reach_their_parts() -> None:
     callback = Rates()
     classifier = NeuralClassifier(
         Network, optimizer=optim.SGD, module__hidden=5, optimizer__momentum=0.5, criterion__label_smoothing=0.1, trainer__clip=2.0,
-        trainer__schedule=lambda optimizer, length: lr_scheduler.StepLR(optimizer, 1, 0.5), trainer__schedule_per="epoch", callbacks=[callback], **fast(max_epochs=3),
+        trainer__schedule=lambda optimizer, length: lr_scheduler.StepLR(optimizer, 1, 0.5), trainer__schedule_per="epoch",
+        callbacks=[callback], **fast(max_epochs=3),
     )  # fmt: skip
     classifier.fit(X, Y)
     assert classifier.module_.hidden == 5
     assert callback.clip == 2.0 and callback.options["momentum"] == 0.5
     numpy.testing.assert_allclose(callback.rates, [0.01, 0.005, 0.0025])
-    assert classifier._make_objective()._mean.label_smoothing == 0.1
+    assert classifier._make_loss(False).label_smoothing == 0.1
 
 
 def test_parameters_are_those_of_scikit_learn() -> None:
@@ -94,10 +95,14 @@ def test_parameters_are_those_of_scikit_learn() -> None:
     assert search.best_params_["lr"] == 0.05 and search.best_estimator_.module_.hidden == search.best_params_["module__hidden"]
 
 
-@pytest.mark.parametrize("make", [lambda: clone(NeuralClassifier(Network, modul__hidden=3))], ids=["clone"])
-def test_unknown_parameters_are_refused(make: Any) -> None:
+def test_a_softmax_before_cross_entropy_is_told() -> None:
+    with pytest.warns(UserWarning, match="returns probabilities, as of a softmax, but cross-entropy expects logits"):
+        NeuralClassifier(Network, module__end=nn.Softmax(1), **fast(max_epochs=1)).fit(X, Y)
+
+
+def test_unknown_parameters_are_refused() -> None:
     with pytest.raises(ArgumentError, match="unknown parameter 'modul__hidden'; expected one of its own, or module__"):
-        make().fit(X, Y)
+        clone(NeuralClassifier(Network, modul__hidden=3)).fit(X, Y)
     with pytest.raises(ArgumentError, match="unknown parameter 'trainer__ema'; expected one of trainer__accumulate"):
         NeuralClassifier(Network, trainer__ema=0.9).fit(X, Y)
     with pytest.raises(ArgumentError, match="module is an object, which module__hidden cannot change; pass the class"):
@@ -116,7 +121,8 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "criterion, end", [(nn.CrossEntropyLoss, None), (nn.NLLLoss, nn.LogSoftmax(1)), (nn.BCEWithLogitsLoss, None), (nn.BCELoss, nn.Sigmoid())]
+    "criterion, end",
+    [(nn.CrossEntropyLoss, None), (nn.NLLLoss, nn.LogSoftmax(1)), (nn.BCEWithLogitsLoss, None), (nn.BCELoss, nn.Sigmoid())],
 )
 def test_probabilities_of_losses(criterion: Any, end: Any) -> None:
     binary = NAMES == "setosa"
@@ -177,7 +183,7 @@ def test_early_stopping_keeps_the_best_weights() -> None:
     classifier = NeuralClassifier(
         Network, early_stopping=True, validation_fraction=0.3, n_iter_no_change=4, **fast(max_epochs=200, lr=0.05)
     ).fit(X, Y)
-    assert classifier.n_iter_ < 200 and len(classifier.validation_scores_) == len(classifier.validation_losses_) == classifier.n_iter_
+    assert len(classifier.validation_scores_) == len(classifier.validation_losses_) == classifier.n_iter_ < 200
     assert classifier.best_validation_score_ == max(classifier.validation_scores_)
 
 
@@ -198,8 +204,12 @@ def test_a_module_is_copied_and_a_function_is_called() -> None:
     before = module[1].weight.detach().numpy().copy()
     classifier = NeuralClassifier(module, **fast(max_epochs=2)).fit(X.reshape(150, 2, 2), Y)
     assert (module[1].weight.detach().numpy() == before).all() and (classifier.module_[1].weight.detach().numpy() != before).any()
-    made = NeuralClassifier(lambda n_outputs: nn.Sequential(nn.Linear(4, n_outputs), nn.BatchNorm1d(n_outputs)), **fast(batch_size=149))
-    assert made.fit(X, Y).score(X, Y) > 0.5  # a last batch of one row is left out
+
+    def make(n_outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, n_outputs), nn.BatchNorm1d(n_outputs))
+
+    classifier = NeuralClassifier(make, **fast(batch_size=149)).fit(X, Y)  # a last batch of one row is left out
+    assert classifier.score(X, Y) > 0.5
 
 
 def test_integers_stay_integers_without_a_dtype() -> None:
@@ -211,7 +221,7 @@ def test_integers_stay_integers_without_a_dtype() -> None:
         def forward(self, x: Any) -> Any:
             return self.linear(self.embedding(x).mean(1))
 
-    tokens = numpy.random.RandomState(0).randint(0, 10, (200, 5))  # noqa: NPY002
+    tokens = numpy.random.RandomState(0).randint(0, 10, (200, 5))
     classifier = NeuralClassifier(Bag, dtype=None, **fast(lr=0.05)).fit(tokens, tokens.max(1) > 7)
     assert classifier.score(tokens, tokens.max(1) > 7) > 0.8
 
