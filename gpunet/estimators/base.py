@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -116,31 +117,41 @@ class NetworkEstimator(BaseEstimator):
         with training():
             check_parameters(self, self._rules)
             starts_anew = not hasattr(self, "module_") or not (incremental or self.warm_start)
-            x, y = self._check_x(x, y=y, reset=starts_anew, **self._options_of_y)
-            if y.ndim == 2 and y.shape[1] == 1 and not scipy.sparse.issparse(y):
-                y = column_or_1d(y, warn=True)
-            weight = check_weights(sample_weight, x.shape[0], type(self).__name__)
-            target = self._check_target(y, starts_anew=starts_anew, incremental=incremental, classes=classes)
-            weight = self._with_class_weight(weight, y, incremental)
+            try:
+                self._fit_checked(x, y, sample_weight, classes, starts_anew, incremental)
+            except BaseException:
+                if starts_anew:
+                    self.__dict__.pop("module_", None)  # or it would predict from weights that are not trained
+                raise
+        return self
+
+    def _fit_checked(self, x: Any, y: Any, sample_weight: Any, classes: Any, starts_anew: bool, incremental: bool) -> None:
+        """Check the data and train, given checked parameters; see :meth:`_fit`."""
+        x, y = self._check_x(x, y=y, reset=starts_anew, **self._options_of_y)
+        if y.ndim == 2 and y.shape[1] == 1 and not scipy.sparse.issparse(y):
+            y = column_or_1d(y, warn=True)
+        weight = check_weights(sample_weight, x.shape[0], type(self).__name__)
+        target = self._check_target(y, starts_anew=starts_anew, incremental=incremental, classes=classes)
+        weight = self._with_class_weight(weight, y, incremental)
+        if starts_anew or not incremental:  # else those of the optimizer's state
             self._device = self._resolve_device()
             self._dtype = self._resolve_dtype(x)
-            x = self._cast(x)
-            weight = None if weight is None else weight.astype(self._dtype or numpy.float32)
-            random_state = _random_state_of(self.random_state)
-            if starts_anew:
-                self._begin(random_state)
-            elif self._dtype is not None:
-                self.module_.to(self._device, self._dtype)
-            with OwnRandomness(_digest(random_state, self.t_)):
-                module = self._build_module(random_state) if starts_anew else self.module_
-                target = self._shape_target(module, x, target)
-                self.module_ = module.train()
-                try:
-                    self._train(x, target, y, weight, random_state, incremental)
-                finally:
-                    self.module_.eval()
-            self._check_finite()
-        return self
+        x = self._cast(x)
+        weight = None if weight is None else weight.astype(self._dtype or numpy.float32)
+        random_state = _random_state_of(self.random_state)
+        if starts_anew:
+            self._begin()
+        elif not incremental:
+            self.module_.to(self._device, self._dtype)
+        with OwnRandomness(_digest(random_state, self.t_)):
+            module = self._build_module(random_state) if starts_anew else self.module_
+            target = self._shape_target(module, x, target)
+            self.module_ = module.train()
+            try:
+                self._train(x, target, y, weight, random_state, incremental)
+            finally:
+                module.eval()
+        self._check_finite()
 
     _options_of_y: ClassVar[dict[str, Any]]  # of validate_data
 
@@ -160,7 +171,7 @@ class NetworkEstimator(BaseEstimator):
         of_classes = compute_sample_weight(class_weight, y)
         return of_classes if weight is None else weight * of_classes
 
-    def _begin(self, random_state: numpy.random.RandomState) -> None:
+    def _begin(self) -> None:
         """Forget the curves of an earlier training."""
         self.n_iter_ = self.t_ = self._num_waited = 0
         self.loss_curve_: list[float] = []
@@ -288,6 +299,9 @@ class NetworkEstimator(BaseEstimator):
     _score_function: Any
 
     # -- predictions
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "module_")
+
     def _forward(self, module: Module, x: Any) -> Tensor:
         """Return the outputs of a network, in evaluation mode."""
         with evaluating(module), no_grad():
@@ -468,9 +482,8 @@ def _random_state_of(given: Any) -> numpy.random.RandomState:
 
 def _digest(random_state: numpy.random.RandomState, num_rows: int) -> bytes:
     """Return the seed of a training, which draws nothing from ``random_state``."""
-    state: Any = random_state.get_state(legacy=False)
-    words = numpy.asarray(state["state"]["key"]).tobytes()
-    return hashlib.blake2b(words + repr((state["state"]["pos"], num_rows)).encode(), digest_size=20).digest()
+    state = pickle.dumps((random_state.get_state(legacy=False), num_rows))
+    return hashlib.blake2b(state, digest_size=20).digest()
 
 
 def _as_arrays(state: Any) -> Any:

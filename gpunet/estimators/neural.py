@@ -219,7 +219,10 @@ class NeuralClassifier(ClassifierPart, _Neural):
         GpunetError: (in ``fit``) the network diverged.
     """
 
-    _rules: ClassVar[Mapping[str, Rule]] = {**_RULES, "classes": Rule(lambda v: v is None or len(v) > 0, "all classes, or None")}
+    _rules: ClassVar[Mapping[str, Rule]] = {
+        **_RULES,
+        "classes": Rule(lambda v: v is None or (numpy.ndim(v) == 1 and len(v) > 0), "a list of all classes, or None"),
+    }
 
     def __init__(
         self, module: Any, criterion: Any = nn.CrossEntropyLoss, optimizer: Any = optim.Adam, *, lr: float = 1e-3,

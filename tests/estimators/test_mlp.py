@@ -16,7 +16,7 @@ pytest.importorskip("sklearn", minversion="1.6")
 import scipy.sparse
 from sklearn import datasets, neural_network
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
@@ -252,6 +252,23 @@ def test_without_a_seed_trainings_differ_and_follow_from_numpys() -> None:
     assert (first != second).all()
 
 
+def test_any_random_state_of_numpy() -> None:
+    def train() -> numpy.ndarray:
+        state = numpy.random.RandomState(numpy.random.PCG64(3))
+        return MLPClassifier((5,), dropout=0.2, max_iter=2, random_state=state).fit(X, Y).predict_proba(X)
+
+    numpy.testing.assert_array_equal(train(), train())
+
+
+def test_an_estimator_whose_fit_failed_is_not_fitted() -> None:
+    """Otherwise it would predict from the first weights."""
+    classifier = MLPClassifier(max_iter=2).fit(X, Y).set_params(early_stopping=True, validation_fraction=0.001)
+    with pytest.raises(ArgumentError, match="rows aside"):
+        classifier.fit(X, Y)
+    with pytest.raises(NotFittedError):
+        classifier.predict(X)
+
+
 @pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(label_smoothing=0.1), nn.MultiMarginLoss()], ids=repr)
 @pytest.mark.parametrize("target", [Y, Y == 0], ids=["classes", "binary"])
 def test_classifier_with_a_loss_of_gpunet(loss: nn.Module, target: numpy.ndarray) -> None:
@@ -298,6 +315,8 @@ def test_dtypes() -> None:
         assert single.coefs_[0].dtype == single.predict_proba(X).dtype == numpy.float32
         numpy.testing.assert_allclose(single.predict_proba(X), double.predict_proba(X), atol=1e-4)
     assert MLPClassifier(solver="lbfgs", **params).fit(X.astype("f4"), Y).coefs_[0].dtype == numpy.float64
+    parts = MLPClassifier(random_state=0).partial_fit(X, Y, classes=[0, 1, 2]).partial_fit(X.astype("f4"), Y)
+    assert parts.coefs_[0].dtype == numpy.float64
 
 
 def test_other_devices_compute_the_same(device: str) -> None:
