@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy
 import scipy.sparse
+import scipy.special
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
@@ -33,19 +34,23 @@ from gpunet.nn import Module
 from gpunet.ops.creation import as_tensor
 from gpunet.ops.join import cat
 from gpunet.optim import Optimizer
+from gpunet.train.fit import FitTrainer
 from gpunet.train.modes import evaluating
 from gpunet.train.trainer import Trainer
 
+#: What makes predictions of outputs (n, k).
+ACTIVATIONS: dict[str, Callable[[numpy.ndarray], numpy.ndarray]] = {
+    "identity": lambda outputs: outputs,
+    "logistic": scipy.special.expit,
+    "softmax": lambda outputs: scipy.special.softmax(outputs, axis=1),
+    "exp": numpy.exp,
+}
+#: Of them, those of outputs of which each belongs to a class.
+_OF_CLASSES = ("softmax", "exp")
 #: Rows of a prediction that are on the device at once.
 _CHUNK = 8192
 #: Steps from which a step is recorded: a recording takes the time of some eager steps.
 _LEAST_RECORDED = 32
-
-
-class _Fit(Trainer):
-    """A Trainer whose errors name ``fit``."""
-
-    _function = "fit"
 
 
 class NetworkEstimator(BaseEstimator):
@@ -56,6 +61,7 @@ class NetworkEstimator(BaseEstimator):
 
     _rules: ClassVar[Mapping[str, Rule]]
     module_: Module
+    out_activation_: str
 
     # -- of subclasses
     def _build_module(self, random_state: numpy.random.RandomState | None) -> Module:
@@ -68,6 +74,10 @@ class NetworkEstimator(BaseEstimator):
 
     def _make_loss(self, is_weighted: bool) -> Callable[[Any, Any], Tensor]:
         """Return the loss of (output, target), or of (output, (target, weight))."""
+        raise NotImplementedError
+
+    def _choose_activation(self) -> str:
+        """Return what makes predictions of the outputs, a key of ``ACTIVATIONS``; of a classifier probabilities."""
         raise NotImplementedError
 
     def _resolve_dtype(self, x: Any) -> numpy.dtype[Any] | None:
@@ -132,6 +142,11 @@ class NetworkEstimator(BaseEstimator):
             y = column_or_1d(y, warn=True)
         weight = check_weights(sample_weight, x.shape[0], type(self).__name__)
         target = self._check_target(y, starts_anew=starts_anew, incremental=incremental, classes=classes)
+        if not starts_anew and self._choose_activation() != self.out_activation_:
+            raise ArgumentError(
+                f"{type(self).__name__}: with the loss that was set after the first training, the outputs mean another thing "
+                f"({self._choose_activation()} instead of {self.out_activation_}); call fit() with warm_start=False"
+            )
         weight = self._with_class_weight(weight, y, incremental)
         if starts_anew or not incremental:  # else those of the optimizer's state
             self._device = self._resolve_device()
@@ -141,6 +156,7 @@ class NetworkEstimator(BaseEstimator):
         random_state = _random_state_of(self.random_state)
         if starts_anew:
             self._begin()
+            self._module_params = self.get_params(deep=False)
         elif not incremental:
             self.module_.to(self._device, self._dtype)
         with OwnRandomness(_digest(random_state, self.t_)):
@@ -198,7 +214,7 @@ class NetworkEstimator(BaseEstimator):
             if self.validation_scores_ is None:
                 self.validation_scores_, self.validation_losses_, self.best_validation_score_ = [], [], -math.inf
         if not incremental or self._optimizer is None:
-            self._optimizer = self._build_optimizer(self.module_)
+            self._optimizer, self._optimizer_params = self._build_optimizer(self.module_), self.get_params(deep=False)
         optimizer = self._optimizer
         batches = Batches(
             x, target, weight, batch_size=self._batch_size(len(target)), device=self._device,
@@ -217,7 +233,7 @@ class NetworkEstimator(BaseEstimator):
             self, validation, penalty=lambda: self._penalty(len(batches) / total), stops=self._stops_by_loss, end_epoch=end_epoch
         )
         options = self._trainer_options()
-        trainer = _Fit(
+        trainer = FitTrainer(
             self.module_, self._make_loss(weight is not None), optimizer, restore_best=False, progress=bool(self.verbose),
             capture=self.capture if epochs * len(batches) >= _LEAST_RECORDED else False,
             callbacks=[curves, *options.pop("callbacks", ())], **options,
@@ -352,13 +368,20 @@ class NetworkEstimator(BaseEstimator):
             warn_user(f"{type(self).__name__}: it was trained on device={self.device!r}, which is not here; it predicts on the CPU")
             self._device = devices.CPU
         with preserved_globals():
-            self.module_ = self._build_module(None)
+            self.module_ = self._with(self._module_params)._build_module(None)
         self.module_.load_state_dict(_as_tensors(weights))
         self.module_.eval()
         self._optimizer = None
         if of_optimizer is not None:
-            self._optimizer = self._build_optimizer(self.module_)
+            self._optimizer = self._with(self._optimizer_params)._build_optimizer(self.module_)
             self._optimizer.load_state_dict(_as_tensors(of_optimizer))
+
+    def _with(self, params: dict[str, Any]) -> NetworkEstimator:
+        """Return an estimator with the parameters of a training, for the same data; those of this one may have been changed."""
+        made = type(self)(**params)
+        for name in ("n_features_in_", "n_outputs_", "_device", "_dtype"):
+            setattr(made, name, getattr(self, name))
+        return made
 
 
 class ClassifierPart(ClassifierMixin, NetworkEstimator):
@@ -383,18 +406,16 @@ class ClassifierPart(ClassifierMixin, NetworkEstimator):
                 f"{numpy.unique(y).tolist()}; pass rows of the same classes, or warm_start=False"
             )
         target = self._labels.encode(y, name)
-        self.n_outputs_ = 1 if self._has_one_output() else len(self.classes_)
-        if self._takes_indices():
+        if starts_anew:
+            self.out_activation_ = self._choose_activation()
+            self.n_outputs_ = 1 if self._has_one_output() else len(self.classes_)
+        if self.out_activation_ in _OF_CLASSES:
             return target
         return target.reshape(len(target), -1).astype(numpy.float64)
 
     def _has_one_output(self) -> bool:
         """Whether the network has one output, of the second of two classes."""
-        return not self._labels.is_multilabel and len(self.classes_) <= 2 and not self._takes_indices()
-
-    def _takes_indices(self) -> bool:
-        """Whether the loss takes indices of classes, instead of 0 and 1 for each output."""
-        raise NotImplementedError
+        return not self._labels.is_multilabel and self.out_activation_ not in _OF_CLASSES
 
     def _check_partial_fit(self, y: Any, classes: Any) -> None:
         """Check the classes of a call of ``partial_fit``.
@@ -416,7 +437,13 @@ class ClassifierPart(ClassifierMixin, NetworkEstimator):
 
     def _probabilities(self, outputs: numpy.ndarray) -> numpy.ndarray:
         """Return the probabilities (n, c) of outputs."""
-        raise NotImplementedError
+        found = ACTIVATIONS[self.out_activation_](outputs)
+        if not self._has_one_output():
+            return found
+        if len(self.classes_) == 1:  # the network has learnt that there is no second one
+            return numpy.ones((len(found), 1), found.dtype)
+        second = found.reshape(-1)
+        return numpy.stack([1.0 - second, second], axis=1)
 
     def _decode(self, outputs: numpy.ndarray) -> Any:
         return self._labels.decode(self._probabilities(outputs))
@@ -452,25 +479,19 @@ class RegressorPart(RegressorMixin, NetworkEstimator):
     def _check_target(self, y: Any, *, starts_anew: bool, incremental: bool, classes: Any) -> numpy.ndarray:
         target: numpy.ndarray = y.reshape(len(y), -1).astype(numpy.float64)
         if starts_anew:
-            self.n_outputs_ = target.shape[1]
+            self.n_outputs_, self.out_activation_ = target.shape[1], self._choose_activation()
         elif target.shape[1] != self.n_outputs_:
             raise ShapeError(f"{type(self).__name__}: y has {target.shape[1]} columns; expected {self.n_outputs_}, as before")
         return target
 
     def _decode(self, outputs: numpy.ndarray) -> numpy.ndarray:
-        return outputs.reshape(-1) if self.n_outputs_ == 1 else outputs
+        found = ACTIVATIONS[self.out_activation_](outputs)
+        return found.reshape(-1) if self.n_outputs_ == 1 else found
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-
-def with_one_output(second: numpy.ndarray, num_classes: int) -> numpy.ndarray:
-    """Return the probabilities (n, c) of one class or two, given those of the second one, (n,)."""
-    if num_classes == 1:  # the network has learnt that there is no second one
-        return numpy.ones((len(second), 1), second.dtype)
-    return numpy.stack([1.0 - second, second], axis=1)
 
 
 def _random_state_of(given: Any) -> numpy.random.RandomState:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy
 import scipy.optimize
-import scipy.special
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
 
@@ -16,7 +15,7 @@ from gpunet import captured, nn, optim
 from gpunet.autograd import Tensor, no_grad
 from gpunet.backend import devices
 from gpunet.errors import ArgumentError
-from gpunet.estimators.base import ClassifierPart, NetworkEstimator, RegressorPart, with_one_output
+from gpunet.estimators.base import ClassifierPart, NetworkEstimator, RegressorPart
 from gpunet.estimators.batches import Batches
 from gpunet.estimators.checks import CAPTURE, FLAG, VERBOSE, Rule, choice, is_whole, real, whole
 from gpunet.estimators.objectives import BINARY_LOG_LOSS, LOG_LOSS, REGRESSION_LOSSES, Objective, row_loss_of
@@ -350,25 +349,14 @@ class MLPClassifier(ClassifierPart, _MLP):
         self._check_partial_fit(y, classes)
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
-    def _takes_indices(self) -> bool:
-        return not self._labels.is_multilabel and (len(self.classes_) > 2 or isinstance(self.loss, nn.Module))
+    def _choose_activation(self) -> str:
+        has_class_outputs = len(self.classes_) > 2 or isinstance(self.loss, nn.Module)
+        return "softmax" if has_class_outputs and not self._labels.is_multilabel else "logistic"
 
     def _make_loss(self, is_weighted: bool) -> Objective:
         if isinstance(self.loss, nn.Module):
             return Objective(row_loss_of(self.loss, type(self).__name__))
-        return Objective(LOG_LOSS if self._takes_indices() else BINARY_LOG_LOSS)
-
-    @property
-    def out_activation_(self) -> str:
-        """What makes probabilities of the outputs: "softmax" or "logistic"."""
-        self._layers("out_activation_")
-        return "softmax" if self._takes_indices() else "logistic"
-
-    def _probabilities(self, outputs: numpy.ndarray) -> numpy.ndarray:
-        if self._takes_indices():
-            return scipy.special.softmax(outputs, axis=1)
-        found = scipy.special.expit(outputs)
-        return found if self._labels.is_multilabel else with_one_output(found[:, 0], len(self.classes_))
+        return Objective(LOG_LOSS if self.out_activation_ == "softmax" else BINARY_LOG_LOSS)
 
 
 class MLPRegressor(RegressorPart, _MLP):
@@ -447,14 +435,8 @@ class MLPRegressor(RegressorPart, _MLP):
         known = not isinstance(self.loss, nn.Module)
         return Objective(REGRESSION_LOSSES[self.loss] if known else row_loss_of(self.loss, type(self).__name__))
 
-    @property
-    def out_activation_(self) -> str:
-        """What makes predictions of the outputs: "identity" or "exp"."""
-        self._layers("out_activation_")
+    def _choose_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
-
-    def _decode(self, outputs: numpy.ndarray) -> numpy.ndarray:
-        return super()._decode(numpy.exp(outputs) if self.loss == "poisson" else outputs)
 
 
 def _linear_layers(module: nn.Module) -> list[Any]:

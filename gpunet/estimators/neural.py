@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy
-import scipy.special
 
 from gpunet import nn, optim
 from gpunet.errors import ArgumentError, ShapeError
-from gpunet.estimators.base import ClassifierPart, NetworkEstimator, RegressorPart, with_one_output
+from gpunet.estimators.base import ClassifierPart, NetworkEstimator, RegressorPart
 from gpunet.estimators.checks import CAPTURE, FLAG, VERBOSE, Rule, choice, real, whole
 from gpunet.estimators.objectives import Objective, row_loss_of
 
@@ -22,7 +21,7 @@ __all__ = ["NeuralClassifier", "NeuralRegressor"]
 _PARTS = ("module", "criterion", "optimizer", "trainer")
 #: Options of the Trainer that an estimator hands on.
 _TRAINER_OPTIONS = ("accumulate", "clip", "precision", "schedule", "schedule_per")
-#: Losses of 0 and 1 for each output, and those of indices of classes.
+#: Losses of 0 and 1 for each output; others take indices of classes.
 _BINARY_LOSSES = (nn.BCEWithLogitsLoss, nn.BCELoss, nn.MultiLabelSoftMarginLoss)
 
 _RULES = {
@@ -207,6 +206,7 @@ class NeuralClassifier(ClassifierPart, _Neural):
     Attributes:
         classes_: the classes, sorted (c,).
         module_: the trained module.
+        out_activation_: what makes probabilities of its outputs: "softmax", "logistic", "exp" or "identity".
         loss_curve_, loss_, best_loss_: the training loss of each epoch, the last and the least.
         validation_scores_, validation_losses_, best_validation_score_: accuracy and loss of the rows set aside; None without.
         n_iter_, t_: epochs, and rows seen.
@@ -265,15 +265,11 @@ class NeuralClassifier(ClassifierPart, _Neural):
         self._check_partial_fit(y, classes)
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
-    def _takes_indices(self) -> bool:
-        return not self._labels.is_multilabel and not isinstance(self._criterion(), _BINARY_LOSSES)
-
-    def _probabilities(self, outputs: numpy.ndarray) -> numpy.ndarray:
+    def _choose_activation(self) -> str:
         criterion = self._criterion()
-        if self._takes_indices():
-            return numpy.exp(outputs) if isinstance(criterion, nn.NLLLoss) else scipy.special.softmax(outputs, axis=1)
-        found = outputs if isinstance(criterion, nn.BCELoss) else scipy.special.expit(outputs)
-        return found if self._labels.is_multilabel else with_one_output(found.reshape(-1), len(self.classes_))
+        if self._labels.is_multilabel or isinstance(criterion, _BINARY_LOSSES):
+            return "identity" if isinstance(criterion, nn.BCELoss) else "logistic"
+        return "exp" if isinstance(criterion, nn.NLLLoss) else "softmax"
 
 
 class NeuralRegressor(RegressorPart, _Neural):
@@ -327,6 +323,9 @@ class NeuralRegressor(RegressorPart, _Neural):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> NeuralRegressor:
         """Pass over some rows once, and continue what was trained before; the arguments are those of :meth:`fit`."""
         return self._fit(X, y, sample_weight, incremental=True)
+
+    def _choose_activation(self) -> str:
+        return "identity"
 
 
 def _is_routed(name: str) -> bool:

@@ -300,6 +300,19 @@ def test_pickles_and_copies_hold_states_alone() -> None:
         assert copied.loss_curve_ == classifier.loss_curve_
 
 
+def test_parameters_that_are_set_later_change_no_prediction() -> None:
+    """Neither in the estimator nor in a pickle of it, which builds the network anew."""
+    classifier: Any = MLPClassifier((8,), max_iter=3, random_state=0).fit(X, Y == 0)
+    regressor: Any = MLPRegressor(hidden_layer_sizes=(8,), max_iter=3, random_state=0).fit(X_NUMBERS, NUMBERS)
+    for estimator, x, loss in ((classifier, X, nn.CrossEntropyLoss()), (regressor, X_NUMBERS, "poisson")):
+        expected = estimator.predict(x)
+        estimator.set_params(hidden_layer_sizes=(9, 9), activation="tanh", loss=loss, solver="sgd", batch_norm=True)
+        for found in (estimator, pickle.loads(pickle.dumps(estimator))):
+            numpy.testing.assert_array_equal(found.predict(x), expected)
+    with pytest.raises(ArgumentError, match=r"outputs mean another thing \(softmax instead of logistic\)"):
+        classifier.partial_fit(X, Y == 0)
+
+
 def test_a_pickle_of_a_device_that_is_not_here_predicts_on_the_cpu() -> None:
     classifier = MLPClassifier((8,), max_iter=3, random_state=0).fit(X, Y)
     classifier.device = "cuda:99"

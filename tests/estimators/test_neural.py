@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 from typing import Any
 
 import numpy
@@ -93,6 +94,17 @@ def test_parameters_are_those_of_scikit_learn() -> None:
     search = GridSearchCV(NeuralClassifier(Network, **fast(max_epochs=4)), {"module__hidden": [4, 16], "lr": [1e-6, 0.05]}, cv=2)
     search.fit(X, NAMES)
     assert search.best_params_["lr"] == 0.05 and search.best_estimator_.module_.hidden == search.best_params_["module__hidden"]
+
+
+def test_an_interrupted_training_keeps_its_weights() -> None:
+    class Interrupt(Callback):
+        def on_step(self, trainer: Any) -> None:
+            if trainer.step == 12:
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.warns(UserWarning, match="NeuralClassifier: training was interrupted after 2 epochs; it has the weights of then"):
+        classifier = NeuralClassifier(Network, callbacks=[Interrupt()], **fast()).fit(X, Y)
+    assert len(classifier.loss_curve_) == 2 and classifier.predict(X).shape == (150,)
 
 
 def test_a_softmax_before_cross_entropy_is_told() -> None:
