@@ -350,6 +350,15 @@ def test_captured_steps_compute_the_same(capture: Any) -> None:
     numpy.testing.assert_allclose(found, expected, rtol=1e-7 if capture else 0.0)
 
 
+@pytest.mark.parametrize("params", [{}, {"solver": "sgd", "learning_rate": "invscaling"}, {"early_stopping": True}], ids=str)
+def test_a_training_is_recorded_once_for_each_size_of_batch(params: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """Penalty, epsilon and learning rate change from step to step, and are no part of a recording."""
+    with caplog.at_level("INFO", logger="gpunet.captured.step"):
+        MLPClassifier((5,), max_iter=20, batch_size=40, random_state=0, n_iter_no_change=99, **params).fit(X, Y)
+    again = [record.getMessage() for record in caplog.records]
+    assert len(again) == 1 and "changed: the arguments" in again[0]  # of 40 rows, and of the rest
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["digits", "breast_cancer", "wine", "iris", "diabetes"])
 def test_scores_on_the_bundled_data_are_those_of_scikit_learn(name: str) -> None:
