@@ -169,8 +169,8 @@ _STAR_SUBMODULES = ("cuda", "fft", "linalg", "nn", "ops", "optim", "special")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
     "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors",
-    "estimators", "interop", "launch", "metrics", "models", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils",
-    "version", "vision",
+    "estimators", "interop", "launch", "metrics", "models", "mps", "multiprocessing", "random", "testing", "tools", "train",
+    "utils", "version", "vision",
 )  # fmt: skip
 
 
