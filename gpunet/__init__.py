@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         distributions,
         emulator,
         errors,
+        estimators,
         fft,
         interop,
         linalg,
@@ -173,8 +174,8 @@ _STAR_SUBMODULES = ("cuda", "fft", "linalg", "nn", "ops", "optim", "special")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
     "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "diagnose", "distributed", "distributions",
-    "emulator", "errors", "interop", "launch", "metrics", "models", "mps", "multiprocessing", "onnx", "random", "testing", "tools",
-    "train", "utils", "version", "vision",
+    "emulator", "errors", "estimators", "interop", "launch", "metrics", "models", "mps", "multiprocessing", "onnx", "random",
+    "testing", "tools", "train", "utils", "version", "vision",
 )  # fmt: skip
 
 

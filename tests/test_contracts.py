@@ -41,7 +41,7 @@ LAYERS = (
     "data distributions",
     "metrics models vision",
     "train",
-    "diagnose",
+    "diagnose estimators",
     "_C accelerator amp backends cuda fft linalg mps multiprocessing random special utils",  # re-export names, as "" does
     "",
     "interop onnx",
@@ -49,8 +49,8 @@ LAYERS = (
     "cli __main__",
 )
 OPTIONAL = (
-    "cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "ml_dtypes", "mpi4py", "safetensors", "rich", "numba", "cuda",
-    "onnx", "onnxruntime",
+    "cupy", "cupyx", "torch", "sklearn", "scipy", "joblib", "threadpoolctl", "matplotlib", "ml_dtypes", "mpi4py", "safetensors",
+    "rich", "numba", "cuda", "onnx", "onnxruntime",
 )  # fmt: skip
 
 
@@ -426,6 +426,7 @@ OPTIONAL_PACKAGES = {
     "gpunet.captured.compiled.": ("numba", "llvmlite"),
     "gpunet.interop.onnx.": ("onnx",),
     "gpunet.tools.bench.peers.jax_networks": ("jax",),
+    "gpunet.estimators": ("sklearn",),
 }
 
 
@@ -434,7 +435,7 @@ def all_modules() -> Iterator[ModuleType]:
         if not found.name.endswith("__main__"):
             try:
                 yield importlib.import_module(found.name)
-            except ModuleNotFoundError as error:
+            except ImportError as error:
                 optional = {name for prefix, names in OPTIONAL_PACKAGES.items() if found.name.startswith(prefix) for name in names}
                 if error.name not in optional:
                     raise

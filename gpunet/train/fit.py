@@ -14,7 +14,7 @@ from gpunet.train.trainer import Trainer
 __all__ = ["fit"]
 
 
-class _Fit(Trainer):
+class FitTrainer(Trainer):
     """A Trainer whose errors name ``fit``."""
 
     _function = "fit"
@@ -37,4 +37,4 @@ def fit(
     Returns:
         The figures; with ``ema``, ``history.averaged`` is the model with the averaged weights, which the figures are of.
     """
-    return _Fit(model, loss, optimizer, **options).fit(train, validation, epochs=epochs, steps=steps)
+    return FitTrainer(model, loss, optimizer, **options).fit(train, validation, epochs=epochs, steps=steps)

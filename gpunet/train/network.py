@@ -85,9 +85,10 @@ def choose_loss(name: str | None, task: str, classes: int) -> str:
 
 
 def multilayer_perceptron(
-    inputs: int, hidden: Sequence[int], outputs: int, activation: str = "relu", dropout: float = 0.0, device: Any = None
-) -> nn.Sequential:
-    """Linear layers, each but the last followed by an activation and optional dropout.
+    inputs: int, hidden: Sequence[int], outputs: int, activation: str = "relu", dropout: float = 0.0, device: Any = None,
+    batch_norm: bool = False,
+) -> nn.Sequential:  # fmt: skip
+    """Linear layers, each but the last followed by optional batch norm, an activation and optional dropout.
 
     Args:
         inputs: number of input features.
@@ -96,11 +97,15 @@ def multilayer_perceptron(
         activation: a key of ``ACTIVATIONS``.
         dropout: probability of dropping a hidden output; 0 adds no dropout layers.
         device: device of the parameters.
+        batch_norm: normalise the hidden outputs before the activation.
     """
     modules: list[nn.Module] = []
     width = inputs
     for size in hidden:
-        modules += [nn.Linear(width, size, device=device), ACTIVATIONS[activation]()]
+        modules.append(nn.Linear(width, size, device=device))
+        if batch_norm:
+            modules.append(nn.BatchNorm1d(size, device=device))
+        modules.append(ACTIVATIONS[activation]())
         if dropout:
             modules.append(nn.Dropout(dropout))
         width = size
