@@ -32,7 +32,7 @@ def _philox(first: Any, second: Any, key: Any) -> tuple[Any, Any]:
     """Two words of 32 bits for a counter of two words and a key of one, all in int64."""
     for _ in range(10):
         product = first * 0xD256D193  # the 64 bits of the product, read as signed
-        first, second = ((product >> 32) & _WORD) ^ key ^ second, product & _WORD
+        first, second = ((product // 2**32) & _WORD) ^ key ^ second, product & _WORD
         key = (key + 0x9E3779B9) & _WORD
     return first, second
 
@@ -98,7 +98,7 @@ class keyed:
             rely_on((), "{}() == {}", (default_generator.initial_seed, seed), "the seed of the default generator")
         epoch: Any = self._epoch.to(device)
         index: Any = self._index.to(device)
-        key = _philox(epoch & _WORD, ((epoch >> 32) & _WORD) ^ ((seed >> 32) & _WORD), seed & _WORD)[0]
+        key = _philox(epoch & _WORD, ((epoch // 2**32) & _WORD) ^ ((seed >> 32) & _WORD), seed & _WORD)[0]
         pairs = math.ceil(count / 2)
         place = arange(self._num_drawn, self._num_drawn + pairs, device=device)
         self._num_drawn += pairs
@@ -128,7 +128,7 @@ def uniform(samples: int, count: int, device: Any) -> Tensor:
     keys = _keys()
     if keys is None:
         return rand(samples, count, dtype="float32", device=device)
-    return (keys.words(samples, count, device) >> 8).to("float32") * 2.0**-24
+    return (keys.words(samples, count, device) // 256).to("float32") * 2.0**-24
 
 
 @no_grad()

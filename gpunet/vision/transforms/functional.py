@@ -21,7 +21,6 @@ from gpunet.ops.activations import hardtanh
 from gpunet.ops.creation import arange, tensor, zeros
 from gpunet.ops.elementwise import exp, maximum, minimum, where
 from gpunet.ops.face import as_number
-from gpunet.ops.index import index_select
 from gpunet.ops.interpolate import interpolate
 from gpunet.ops.join import cat, stack
 from gpunet.ops.order import amax, amin
@@ -368,11 +367,10 @@ def pad(inpt: Any, padding: Any, fill: Any = None, padding_mode: str = "constant
         return _through_tensor(inpt, lambda x: pad(x, padding, fill, padding_mode))
     if padding_mode == "constant":
         return wrap(warp.bordered(inpt, (left, right, top, bottom), fill_for(fill, inpt)), like=inpt)
-    kind: Any = padding_mode
     x = inpt
     for dim, n, widths in ((-2, height, (top, bottom)), (-1, width, (left, right))):
         if any(widths):
-            x = index_select(x, dim, tensor(numpy.pad(numpy.arange(n), widths, mode=kind), device=inpt.device))
+            x = warp.with_border(x, dim, (padding_mode, *widths, n))
     return wrap(x, like=inpt)
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor
+from gpunet.autograd import Tensor, make_tensor
+from gpunet.backend import devices
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.launch.tape import constant
 from gpunet.ops.arrange import roll
-from gpunet.ops.creation import arange, tensor
+from gpunet.ops.creation import arange
 from gpunet.ops.elementwise import where
 from gpunet.ops.face import as_number, as_positive
 from gpunet.ops.one_hot import one_hot
@@ -39,7 +41,7 @@ def _quantiles(alpha: float) -> numpy.ndarray:
 
 def symmetric_beta(u: Any, alpha: float) -> Any:
     """Numbers u in [0, 1) as numbers of the distribution Beta(alpha, alpha): the quantile function, linear between its points."""
-    table = tensor(_quantiles(alpha), device=u.device)
+    table = make_tensor(constant(devices.move(_quantiles(alpha), u.device)))
     place = where(u < 0.5, u, 1 - u) * (2 * _QUANTILES)
     low = below(place * (1 / _QUANTILES), _QUANTILES)
     found = table[low] + (table[low + 1] - table[low]) * (place - low.to("float32"))

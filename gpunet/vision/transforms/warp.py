@@ -13,12 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.autograd import Tensor
+from gpunet.autograd import Tensor, make_tensor
+from gpunet.backend import devices
 from gpunet.backend.dtypes import is_floating, is_half, limits
 from gpunet.errors import ShapeError
+from gpunet.launch.tape import constant
 from gpunet.ops.activations import hardtanh
 from gpunet.ops.creation import arange
 from gpunet.ops.elementwise import maximum, minimum, where
+from gpunet.ops.index import index_select
 from gpunet.ops.join import cat, stack
 from gpunet.ops.pad import pad
 from gpunet.ops.resample import Rows, Table, resample
@@ -181,6 +184,24 @@ def bordered(x: Tensor, widths: tuple[int, int, int, int], fill: Any) -> Tensor:
     return cat([pad(x[..., c : c + 1, :, :], widths, value=value) for c, value in enumerate(fill)], -3)
 
 
+def _border(mode: str, low: int, high: int, n: int) -> numpy.ndarray:
+    """The pixels of a line of n with a border in one of NumPy's modes."""
+    kind: Any = mode
+    return numpy.pad(numpy.arange(n), (low, high), mode=kind)
+
+
+def _border_rows(mode: str, low: int, high: int, n: int) -> Rows:
+    places = _border(mode, low, high, n)[:, None]
+    return Rows(places.astype(numpy.int32), numpy.ones(places.shape), n)
+
+
+def with_border(x: Tensor, dim: int, line: tuple[str, int, int, int]) -> Tensor:
+    """A tensor with a border along a dimension, ``line`` = (NumPy's mode, width before, width behind, pixels)."""
+    if is_floating(x.dtype):
+        return resample("pad", x, dim, Table(_border_rows, line))
+    return index_select(x, dim, make_tensor(constant(devices.move(_border(*line), x.device))))
+
+
 def _positions(back: Map, size: tuple[int, int], device: Any) -> tuple[Tensor, Tensor]:
     """Rows and columns, (batch or 1, height, width), of the input's pixels at the centers of those of the result."""
     height, width = size
@@ -196,12 +217,23 @@ def _positions(back: Map, size: tuple[int, int], device: Any) -> tuple[Tensor, T
     return where(is_seen, rows, -1.0), where(is_seen, columns, -1.0)
 
 
+#: Integers up to this one are exact in float32.
+_EXACT = 2**24
+
+
 def gather_pixels(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Pixels of planes (batch, planes, height, width) at int64 rows and columns, which broadcast to (batch or 1, h, w)."""
+    """Pixels of planes (batch, planes, height, width).
+
+    Args:
+        x: the planes.
+        rows, columns: integers, which may be in float32, and broadcast to (batch or 1, h, w).
+    """
     batch, planes, height, width = x.shape
-    place = rows * width + columns
+    if height * width > _EXACT:
+        rows, columns = rows.to("int64"), columns.to("int64")
+    place = (rows * width + columns).to("int64").unsqueeze(1)
     first = (arange(batch * planes, device=x.device) * (height * width)).reshape(batch, planes, 1, 1)
-    index = first + place.reshape(place.shape[0], 1, *place.shape[1:])
+    index = first + place
     return x.reshape(-1)[index.reshape(-1)].reshape(index.shape)
 
 
@@ -215,16 +247,14 @@ def warp(x: Tensor, forward: Map, size: tuple[int, int], is_nearest: bool, fill:
     rows, columns = hardtanh(rows, -1.0, float(height)), hardtanh(columns, -1.0, float(width))
     if is_nearest:
         padded = bordered(x, (1, 1, 1, 1), fill)
-        # + 1.5: of the border, and to round; positive numbers are truncated downwards
-        return gather_pixels(padded, (rows + 1.5).to("int64"), (columns + 1.5).to("int64"))
+        return gather_pixels(padded, floor(rows + 1.5), floor(columns + 1.5))  # + 1 for the border, + 0.5 to round
     dtype = x.dtype
     source = bordered(x if is_floating(dtype) and not is_half(dtype) else x.float(), (1, 2, 1, 2), fill)
     low_y, low_x = floor(rows), floor(columns)
     part_y, part_x = ((p - low).unsqueeze(1).to(source.dtype) for p, low in ((rows, low_y), (columns, low_x)))
-    at_y, at_x = (low_y + 1).to("int64"), (low_x + 1).to("int64")
     lines = []
-    for dy in (0, 1):
-        left, right = (gather_pixels(source, at_y + dy, at_x + dx) for dx in (0, 1))
+    for dy in (1, 2):
+        left, right = (gather_pixels(source, low_y + dy, low_x + dx) for dx in (1, 2))
         lines.append(left + (right - left) * part_x)
     result = lines[0] + (lines[1] - lines[0]) * part_y
     return result.to(dtype) if is_floating(dtype) else result.round().clamp(*limits(dtype)).to(dtype)
