@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from gpunet.autograd import Tensor
+from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend.dtypes import is_boolean, is_numeric
 from gpunet.errors import ArgumentError, DtypeError, GradientError, ShapeError
 from gpunet.ops.creation import tensor
@@ -53,6 +53,13 @@ class TVTensor(Tensor):
         if data.ndim < self._least:
             raise ShapeError(f"{name}: data has shape {tuple(data.shape)}; expected {self._expected}")
         self._initialize(data.array)
+
+    def _facts(self) -> Any:
+        return (type(self),)
+
+    @classmethod
+    def _from_facts(cls, array: Any, facts: Any) -> Tensor:
+        return cls(make_tensor(array))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({super().__repr__()})"
@@ -111,6 +118,13 @@ class BoundingBoxes(TVTensor):
         if self.shape[-1:] != (4,):
             raise ShapeError(f"BoundingBoxes: data has shape {tuple(self.shape)}; expected (boxes, 4) or (batch, boxes, 4)")
         self.format, self.canvas_size = format, (sides[0], sides[1])
+
+    def _facts(self) -> Any:
+        return (type(self), self.format, self.canvas_size)
+
+    @classmethod
+    def _from_facts(cls, array: Any, facts: Any) -> Tensor:
+        return cls(make_tensor(array), format=facts[1], canvas_size=facts[2])
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, format={self.format.name}, canvas_size={self.canvas_size})"

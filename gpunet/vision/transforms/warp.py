@@ -322,7 +322,10 @@ def resize_like_pillow(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     dtype = x.dtype
     planes = x.reshape(-1, *x.shape[-2:])
     planes = planes if is_floating(dtype) and not is_half(dtype) else planes.float()
-    for dim, wanted in ((2, size[1]), (1, size[0])):
+    passes = ((2, size[1]), (1, size[0]))
+    if size[0] < x.shape[-2] and size[1] > x.shape[-1]:
+        passes = passes[::-1]  # as recent versions of Pillow
+    for dim, wanted in passes:
         if planes.shape[dim] != wanted:
             planes = resample("Resize", planes, dim, Table(_filter_rows, (filter, planes.shape[dim], wanted)))
             if not is_floating(dtype):
