@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from gpunet.autograd import Tensor, no_grad, wrap
+from gpunet.backend.dtypes import is_integer
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.random import default_generator
 from gpunet.launch.stateful import rely_on
@@ -68,7 +69,7 @@ class keyed:
 
     def __init__(self, index: Any, epoch: Any = 0, seed: int | None = None) -> None:
         for name, value in (("index", index), ("epoch", epoch)):
-            if wrap(value, "keyed").dtype.kind not in "iu":
+            if not is_integer(wrap(value, "keyed").dtype):
                 raise DtypeError(f"keyed: {name} of dtype {wrap(value).dtype}; expected integers")
         self._index = wrap(index, "keyed").reshape(-1).to("int64")
         self._epoch = wrap(epoch, "keyed").reshape(-1).to("int64")
