@@ -2,8 +2,10 @@
 
     python bench/transforms.py [--torchvision FOLDER] [--threads 2]
 
-A batch of 256 images of 32 x 32 in float32.  torchvision draws its numbers once for the batch, gpunet for each sample.  Printed is
-gpunet's time divided by torchvision's: the median over rounds, eager, and captured as a step of its own.
+A batch of 256 images of 32 x 32 in float32.  torchvision draws its numbers once for the batch (with RandAugment also the
+operations), gpunet for each sample.  Printed is gpunet's time divided by torchvision's, eager, and captured as a step of its own:
+the median over the rounds, and in brackets that of the quietest rounds of each, since other processes disturb threads that wait
+for each other.
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ def main() -> None:
     gpunet.set_num_threads(options.threads)
     pixels = numpy.random.default_rng(0).random((256, 3, 32, 32), dtype=numpy.float32)
     ours, theirs = gpunet.tensor(pixels), torch.tensor(pixels)
-    print(f"256 images of 32 x 32, {options.threads} threads: time divided by torchvision's (torchvision in ms)")
+    print(f"256 images of 32 x 32, {options.threads} threads: time divided by torchvision's; in brackets of the quietest rounds")
     for name, augment in pipelines(transforms).items():
         if options.only not in name:
             continue
@@ -82,8 +84,9 @@ def main() -> None:
         step = gpunet.capture(augment.forward)
         steps: list[Callable[[], Any]] = [lambda a=augment: a(ours), lambda s=step: s(ours), lambda t=their_augment: t(theirs)]
         eager, captured, other = times(*steps, seconds=0.05)
-        ratios = [statistics.median(a / b for a, b in zip(found, other)) for found in (eager, captured)]
-        print(f"{name:45s} eager {ratios[0]:5.2f}  captured {ratios[1]:5.2f}  ({1e3 * statistics.median(other):.2f} ms)")
+        ratios = [(statistics.median(a / b for a, b in zip(found, other)), min(found) / min(other)) for found in (eager, captured)]
+        shown = "  ".join(f"{kind} {a:5.2f} ({b:5.2f})" for kind, (a, b) in zip(("eager", "captured"), ratios))
+        print(f"{name:43s} {shown}   torchvision {1e3 * statistics.median(other):6.2f} ms ({1e3 * min(other):.2f})", flush=True)
 
 
 if __name__ == "__main__":

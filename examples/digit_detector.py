@@ -24,7 +24,7 @@ from gpunet.vision import transforms
 from gpunet.vision.ops import box_convert
 from gpunet.vision.tv_tensors import BoundingBoxes, Image
 
-GRID, CELL, BATCH, EPOCHS, CANVASES = 3, 16, 32, 25, 800
+GRID, CELL, BATCH, EPOCHS, CANVASES = 3, 16, 32, 25, 1000
 SIDE = GRID * CELL
 
 
@@ -53,7 +53,7 @@ class Augmented:
     """Batches of canvases, each turned, shifted and scaled by numbers of its own, which depend on its number and the epoch."""
 
     change = transforms.Compose([
-        transforms.RandomAffine(6, translate=(0.12, 0.12), scale=(0.9, 1.1), interpolation=transforms.InterpolationMode.BILINEAR),
+        transforms.RandomAffine(4, (0.08, 0.08), (0.92, 1.08), interpolation=transforms.InterpolationMode.BILINEAR),
         transforms.SanitizeBoundingBoxes(min_size=5, ignore_index=-1),
     ])
 
@@ -67,9 +67,8 @@ class Augmented:
     def __iter__(self) -> Iterator[tuple[gpunet.Tensor, gpunet.Tensor]]:
         for images, boxes, classes, number in self.loader:
             with transforms.keyed(number, epoch=self.epoch):
-                sample = self.change({
-                    "image": Image(images), "boxes": BoundingBoxes(boxes, format="XYXY", canvas_size=(SIDE, SIDE)), "labels": classes,
-                })
+                boxes = BoundingBoxes(boxes, format="XYXY", canvas_size=(SIDE, SIDE))
+                sample = self.change({"image": Image(images), "boxes": boxes, "labels": classes})
             yield with_noise(sample["image"]), target_of(sample["boxes"], sample["labels"])
         self.epoch += 1
 
@@ -81,8 +80,8 @@ def target_of(boxes: gpunet.Tensor, classes: gpunet.Tensor) -> gpunet.Tensor:
 
 def network() -> nn.Sequential:
     layers, channels = [], 1
-    for out in (16, 32, 64, 64):
-        layers += [nn.Conv2d(channels, out, 3, stride=2, padding=1), nn.BatchNorm2d(out), nn.ReLU()]
+    for out, stride in ((16, 2), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2)):
+        layers += [nn.Conv2d(channels, out, 3, stride=stride, padding=1), nn.BatchNorm2d(out), nn.ReLU()]
         channels = out
     return nn.Sequential(*layers, nn.Conv2d(channels, 15, 3, padding=1))  # full?, center, width and height, ten classes
 

@@ -300,7 +300,7 @@ def crop(inpt: Any, top: Number, left: Number, height: int, width: int) -> Any:
     batch = Batch.of(inpt, len(top))
     ys, xs = _lines(top, left, height, width)
     padded = warp.bordered(batch.planes, (1, 1, 1, 1), 0)
-    found = warp.gather_pixels(padded, ys.clamp(-1, rows) + 1, xs.clamp(-1, columns) + 1)
+    found = warp.gather_pixels(padded, warp.pixel_index(padded, ys.clamp(-1, rows) + 1, xs.clamp(-1, columns) + 1))
     return wrap(batch.restore(found), like=inpt)
 
 
@@ -309,7 +309,8 @@ def crop_inside(inpt: Any, top: Number, left: Number, height: int, width: int) -
     if is_pil(inpt) or isinstance(inpt, BoundingBoxes) or not isinstance(top, Tensor):
         return crop(inpt, top, left, height, width)
     batch = Batch.of(inpt, len(top))
-    return wrap(batch.restore(warp.gather_pixels(batch.planes, *_lines(top, left, height, width))), like=inpt)
+    index = warp.pixel_index(batch.planes, *_lines(top, left, height, width))
+    return wrap(batch.restore(warp.gather_pixels(batch.planes, index)), like=inpt)
 
 
 def _lines(top: Tensor, left: Tensor, height: int, width: int) -> tuple[Any, Any]:

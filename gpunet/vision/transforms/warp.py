@@ -221,8 +221,8 @@ def _positions(back: Map, size: tuple[int, int], device: Any) -> tuple[Tensor, T
 _EXACT = 2**24
 
 
-def gather_pixels(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Pixels of planes (batch, planes, height, width).
+def pixel_index(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Where pixels of planes (batch, planes, height, width) are in memory, int64 (batch, planes, h, w).
 
     Args:
         x: the planes.
@@ -232,9 +232,12 @@ def gather_pixels(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     if height * width > _EXACT:
         rows, columns = rows.to("int64"), columns.to("int64")
     place = (rows * width + columns).to("int64").unsqueeze(1)
-    first = (arange(batch * planes, device=x.device) * (height * width)).reshape(batch, planes, 1, 1)
-    index = first + place
-    return x.reshape(-1)[index.reshape(-1)].reshape(index.shape)
+    return place + (arange(batch * planes, device=x.device) * (height * width)).reshape(batch, planes, 1, 1)
+
+
+def gather_pixels(x: Tensor, index: Tensor, down: int = 0, right: int = 0) -> Tensor:
+    """The pixels of contiguous planes (batch, planes, height, width) behind those at :func:`pixel_index`."""
+    return x.reshape(-1)[down * x.shape[-1] + right :][index.reshape(-1)].reshape(index.shape)
 
 
 def warp(x: Tensor, forward: Map, size: tuple[int, int], is_nearest: bool, fill: Any) -> Tensor:
@@ -247,14 +250,15 @@ def warp(x: Tensor, forward: Map, size: tuple[int, int], is_nearest: bool, fill:
     rows, columns = hardtanh(rows, -1.0, float(height)), hardtanh(columns, -1.0, float(width))
     if is_nearest:
         padded = bordered(x, (1, 1, 1, 1), fill)
-        return gather_pixels(padded, floor(rows + 1.5), floor(columns + 1.5))  # + 1 for the border, + 0.5 to round
+        # + 1 for the border, + 0.5 to round
+        return gather_pixels(padded, pixel_index(padded, floor(rows + 1.5), floor(columns + 1.5)))
     dtype = x.dtype
     source = bordered(x if is_floating(dtype) and not is_half(dtype) else x.float(), (1, 2, 1, 2), fill)
     low_y, low_x = floor(rows), floor(columns)
     part_y, part_x = ((p - low).unsqueeze(1).to(source.dtype) for p, low in ((rows, low_y), (columns, low_x)))
-    lines = []
-    for dy in (1, 2):
-        left, right = (gather_pixels(source, low_y + dy, low_x + dx) for dx in (1, 2))
+    index, lines = pixel_index(source, low_y + 1, low_x + 1), []
+    for dy in (0, 1):
+        left, right = (gather_pixels(source, index, dy, dx) for dx in (0, 1))
         lines.append(left + (right - left) * part_x)
     result = lines[0] + (lines[1] - lines[0]) * part_y
     return result.to(dtype) if is_floating(dtype) else result.round().clamp(*limits(dtype)).to(dtype)
@@ -354,7 +358,7 @@ def resize_parts(
     rows, columns = x.shape[-2:]
     if is_nearest:
         ys = _nearest_places(top, height, size[0]).reshape(-1, size[0], 1)
-        return gather_pixels(x, ys, _nearest_places(left, width, size[1]).reshape(-1, 1, size[1]))
+        return gather_pixels(x, pixel_index(x, ys, _nearest_places(left, width, size[1]).reshape(-1, 1, size[1])))
     dtype = x.dtype
     source = x if is_floating(dtype) and not is_half(dtype) else x.float()
     down = _spread(top, height, rows, size[0], antialias).to(source.dtype).unsqueeze(1)
