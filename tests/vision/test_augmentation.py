@@ -301,7 +301,16 @@ def test_batched_numbers_give_what_single_numbers_give() -> None:
             place = [int(v[n]) for v in (top, left, height, width)]
             alone = F.resized_crop(x[n], *place, (7, 20), mode, antialias)
             numpy.testing.assert_allclose(found[n].numpy(), alone.numpy(), atol=1e-5)
-    assert (F.crop(x, gpunet.tensor([-2, 0, 9]), gpunet.tensor([1, -3, 12]), 8, 9)[2] == F.crop(x[2], 9, 12, 8, 9)).all()
+    for tops, lefts in (([-2, 0, 9], [1, -3, 12]), ([100, -100, 2], [0, 3, 40])):
+        found = F.crop(x, gpunet.tensor(tops), gpunet.tensor(lefts), 8, 9)
+        assert all((found[n] == F.crop(x[n], tops[n], lefts[n], 8, 9)).all() for n in range(3))
+    weights = images(3)[..., :8, :9]
+    leaf = images(3).requires_grad_()
+    (F.crop(leaf, gpunet.tensor([0, 3, 6]), gpunet.tensor([7, 1, 0]), 8, 9) * weights).sum().backward()
+    expected = numpy.zeros((3, 3, 14, 16), "float32")
+    for n, (i, j) in enumerate(((0, 7), (3, 1), (6, 0))):
+        expected[n, :, i : i + 8, j : j + 9] = weights[n].numpy()
+    assert leaf.grad is not None and (leaf.grad.numpy() == expected).all()
     with pytest.raises(ShapeError, match=r"numbers for 2 samples, but a tensor of shape \(3, 3, 14, 16\)"):
         F.rotate(x, gpunet.tensor([1.0, 2.0]))
 

@@ -298,10 +298,10 @@ def crop(inpt: Any, top: Number, left: Number, height: int, width: int) -> Any:
             x, top, left = warp.bordered(inpt, border, 0), max(0, top), max(0, left)
         return wrap(x[..., top : top + height, left : left + width], like=inpt)
     batch = Batch.of(inpt, len(top))
-    ys, xs = _lines(top, left, height, width)
-    padded = warp.bordered(batch.planes, (1, 1, 1, 1), 0)
-    found = warp.gather_pixels(padded, warp.pixel_index(padded, ys.clamp(-1, rows) + 1, xs.clamp(-1, columns) + 1))
-    return wrap(batch.restore(found), like=inpt)
+    # parts far outside see the border only, which is as large as a part
+    border = (width, width, height, height)
+    top, left = top.clamp(-height, rows) + height, left.clamp(-width, columns) + width
+    return wrap(batch.restore(warp.cut(warp.bordered(batch.planes, border, 0), top, left, height, width)), like=inpt)
 
 
 def crop_inside(inpt: Any, top: Number, left: Number, height: int, width: int) -> Any:
@@ -309,14 +309,7 @@ def crop_inside(inpt: Any, top: Number, left: Number, height: int, width: int) -
     if is_pil(inpt) or isinstance(inpt, BoundingBoxes) or not isinstance(top, Tensor):
         return crop(inpt, top, left, height, width)
     batch = Batch.of(inpt, len(top))
-    index = warp.pixel_index(batch.planes, *_lines(top, left, height, width))
-    return wrap(batch.restore(warp.gather_pixels(batch.planes, index)), like=inpt)
-
-
-def _lines(top: Tensor, left: Tensor, height: int, width: int) -> tuple[Any, Any]:
-    """The rows (batch, height, 1) and columns (batch, 1, width) of a part."""
-    rows, columns = (arange(n, device=top.device) for n in (height, width))
-    return top.reshape(-1, 1, 1) + rows.reshape(1, height, 1), left.reshape(-1, 1, 1) + columns.reshape(1, 1, width)
+    return wrap(batch.restore(warp.cut(batch.planes, top, left, height, width)), like=inpt)
 
 
 def center_crop(inpt: Any, output_size: Any) -> Any:

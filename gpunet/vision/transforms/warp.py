@@ -26,6 +26,7 @@ from gpunet.ops.join import cat, stack
 from gpunet.ops.pad import pad
 from gpunet.ops.resample import Rows, Table, resample
 from gpunet.ops.rounding import floor
+from gpunet.ops.strided import as_strided
 from gpunet.vision.ops import box_convert
 from gpunet.vision.tv_tensors import BoundingBoxes, Mask, wrap
 
@@ -238,6 +239,18 @@ def pixel_index(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 def gather_pixels(x: Tensor, index: Tensor, down: int = 0, right: int = 0) -> Tensor:
     """The pixels of contiguous planes (batch, planes, height, width) behind those at :func:`pixel_index`."""
     return x.reshape(-1)[down * x.shape[-1] + right :][index.reshape(-1)].reshape(index.shape)
+
+
+def cut(x: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """The part of ``height`` x ``width`` pixels at (top, left), each (batch,), of planes (batch, planes, rows, columns)."""
+    batch, planes, rows, columns = x.shape
+    line = top.reshape(-1, 1, 1) + arange(height, device=x.device).reshape(1, height, 1)
+    if type(x.array) is not numpy.ndarray:
+        place = left.reshape(-1, 1, 1) + arange(width, device=x.device).reshape(1, 1, width)
+        return gather_pixels(x, pixel_index(x, line, place))
+    # NumPy copies whole lines of overlapping windows several times as fast as single pixels
+    windows = as_strided(x.contiguous(), (x.numel() - width + 1, width), (1, 1))
+    return windows[pixel_index(x, line, left.reshape(-1, 1, 1)).squeeze(3)]
 
 
 def warp(x: Tensor, forward: Map, size: tuple[int, int], is_nearest: bool, fill: Any) -> Tensor:
