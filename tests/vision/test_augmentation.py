@@ -197,6 +197,19 @@ def test_boxes_surround_the_pixels_of_their_masks(name: str, format: str) -> Non
                 numpy.testing.assert_allclose(of_pixels, box, atol=2.01 if name in ("resize", "resized crop", "scale") else 1.01)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "int64"])
+def test_masks_take_the_nearest_pixel(dtype: str) -> None:
+    levels = RANDOM.choice([1, 3, 200], (6, 14, 16)).astype(dtype)
+    for transform in (
+        T.RandomAffine(30, scale=(0.5, 2.0), interpolation=BILINEAR, fill=0.5), T.RandomRotation(45, BILINEAR),
+        T.RandomPerspective(p=1.0), T.RandomResizedCrop(11), T.Resize((33, 21)), T.Resize(7, antialias=False),
+        T.RandAugment(interpolation=BILINEAR),
+    ):  # fmt: skip
+        for image, mask in ((images(), levels), (images(1)[0], levels[:2])):
+            found = transform(tv.Image(image), tv.Mask(mask))[1]
+            assert found.dtype == gpunet.tensor(mask).dtype and {*found.flatten().tolist()} <= {0, 1, 3, 200}
+
+
 def test_a_sample_is_any_structure_and_its_first_tensor_an_image_if_nothing_says_more() -> None:
     x, mask = images(2), tv.Mask(numpy.ones((2, 14, 16), bool))
     labels = gpunet.tensor([1, 2])
