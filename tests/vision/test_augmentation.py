@@ -228,6 +228,28 @@ def test_a_sample_is_any_structure_and_its_first_tensor_an_image_if_nothing_says
         flip(tv.Image(x), tv.BoundingBoxes([[0, 1, 2, 3]], format="XYXY", canvas_size=(14, 16)))
 
 
+def test_transforms_of_users() -> None:
+    class Shifted(T.Transform):
+        def draw(self, frame: Any) -> dict[str, Any]:
+            return {"shift": frame.uniform()[:, 0]}
+
+        def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+            shift = params["shift"]
+            return inpt + (shift.reshape(-1, 1, 1, 1) if isinstance(shift, gpunet.Tensor) else shift)
+
+    class OfTorchvision(T.Transform):
+        def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+            return {"factor": len(flat_inputs)}
+
+        def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+            return inpt * params["factor"]
+
+    x = images(2)
+    shifts = (Shifted()(x) - x).mean((1, 2, 3)).tolist()
+    assert shifts[0] != pytest.approx(shifts[1]) and isinstance(Shifted()(x[0]), gpunet.Tensor)
+    assert (OfTorchvision()(tv.Image(x), tv.Image(x))[1] == 2 * x).all()
+
+
 def test_small_boxes_are_dropped_with_their_labels_and_masks() -> None:
     boxes = tv.BoundingBoxes([[0.0, 0, 5, 5], [3, 3, 3, 8], [1, 1, 9, 9]], format="XYXY", canvas_size=(10, 10))
     masks, labels = tv.Mask(numpy.arange(300).reshape(3, 10, 10)), gpunet.tensor([7, 8, 9])

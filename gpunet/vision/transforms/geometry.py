@@ -347,7 +347,7 @@ class RandomPerspective(Transform):
             if end == start:
                 return inpt
         forward = warp.perspective_map(start, end)
-        return F.warped("RandomPerspective", inpt, forward, F.size_of(inpt, ""), self.interpolation, self.fill)
+        return F.warped(self._name, inpt, forward, F.size_of(inpt, self._name), self.interpolation, self.fill)
 
 
 def _corners(height: int, width: int) -> list[float]:

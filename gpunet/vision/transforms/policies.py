@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from gpunet.autograd import Tensor
@@ -95,7 +96,7 @@ class RandAugment(Transform):
             return where(op == _NUMBER[name], sign * strengths[_NUMBER[name]], 0.0)
 
         numbers = (signed(name) for name in ("TranslateX", "TranslateY", "ShearX", "ShearY"))
-        inpt = self._affine(inpt, signed("Rotate") * (3.141592653589793 / 180), *numbers)
+        inpt = self._affine(inpt, signed("Rotate") * (math.pi / 180), *numbers)
         if isinstance(inpt, (BoundingBoxes, Mask)):
             return inpt
         for name in OPERATIONS[_NUMBER["Brightness"] :]:

@@ -134,7 +134,8 @@ class Transform:
     is no PIL image, nor an :class:`gpunet.vision.tv_tensors.Image`, the first tensor is the image.  A tensor of more than three
     dimensions is a batch, of which each sample gets random numbers of its own; ``images[None]`` gives all the same.
 
-    A subclass defines ``transform(inpt, params)``, and ``draw(frame)`` if it is random.
+    A subclass defines ``transform(inpt, params)``, and if it is random ``draw(frame)``, or torchvision's
+    ``make_params(flat_inputs)``.
     """
 
     def __repr__(self) -> str:
@@ -161,6 +162,8 @@ class Transform:
         return type(self).__name__
 
     def _params(self, leaves: Sequence[Any]) -> dict[str, Any]:
+        if (make_params := getattr(self, "make_params", None)) is not None:
+            return make_params(leaves)
         frame = frame_of(self._name, leaves)
         params = self.draw(frame)
         if frame.is_single:
