@@ -82,6 +82,15 @@ class Tensor(TensorMethods):
         for name in _FIELDS:
             setattr(self, name, getattr(made, name))
 
+    def _facts(self) -> Any:
+        """Return what a subclass says of the tensor beside its array, to be compared; None if it says nothing."""
+        return None
+
+    @classmethod
+    def _from_facts(cls, array: Array, facts: Any) -> Tensor:
+        """Return a tensor with these ``_facts``, in the place of an argument or a result of a captured step."""
+        return make_tensor(array)
+
     # -- properties
     @property
     def shape(self) -> Size:

@@ -28,8 +28,15 @@ from gpunet.launch.tape import ANY, GraphBreak, Launch, Tape, record
 class _Output:
     """Stands for a tensor in the structure that the step returned."""
 
+    def __init__(self, kind: type[Tensor], facts: Any) -> None:
+        self.kind, self.facts = kind, facts
 
-_OUTPUT = _Output()
+
+_OUTPUT = _Output(Tensor, None)
+
+
+def _output_of(tensor: Tensor) -> _Output:
+    return _OUTPUT if (facts := tensor._facts()) is None else _Output(type(tensor), facts)
 
 
 class Recording:
@@ -143,7 +150,7 @@ class Recording:
             self.first = tree_map(result, lambda t: originals.get(id(t.array), t), Tensor)
         else:  # copied, since replays overwrite the buffers
             self.first = _copy_tensors(result)
-        self._structure = tree_map(result, lambda t: _OUTPUT, Tensor)
+        self._structure = tree_map(result, _output_of, Tensor)
 
     def _check(self, function: Any, arguments: Any, recorded: list[Described], given: list[Array]) -> Any:
         """Run the step instead of a replay, and compare its launches with the recorded ones."""
@@ -300,16 +307,17 @@ class Recording:
 def _compile_match(args: tuple[Any, ...], options: dict[str, Any]) -> Callable[..., list[Array] | None]:
     """Compile ``match(args, options)``, which returns the arrays of positional tensors like ``args``, else None.
 
-    It always returns None if the recorded arguments were not positional tensors alone.
+    It always returns None if the recorded arguments were not positional tensors alone, or if these have ``_facts``.
     """
-    if options or not all(isinstance(t, Tensor) for t in args):
+    if options or not all(isinstance(t, Tensor) and t._facts() is None for t in args):
         return lambda *_: None
-    names: dict[str, Any] = {"Tensor": Tensor}
+    names: dict[str, Any] = {}
     terms = [f"not options and len(args) == {len(args)}"]
     arrays = [f"a{index}" for index in range(len(args))]
     for index, (name, tensor) in enumerate(zip(arrays, args)):
         names |= {f"shape{index}": tensor.array.shape, f"dtype{index}": tensor.array.dtype, f"kind{index}": type(tensor.array)}
-        terms.append(f"isinstance(t := args[{index}], Tensor) and type({name} := t.array) is kind{index}")
+        names[f"class{index}"] = type(tensor)
+        terms.append(f"type(t := args[{index}]) is class{index} and type({name} := t.array) is kind{index}")
         if not isinstance(tensor.array, numpy.ndarray):
             terms.append(f"{name}.device.id == {tensor.array.device.id}")
         terms.append(f"{name}.shape == shape{index} and {name}.dtype == dtype{index}")
@@ -328,7 +336,7 @@ def _run(function: Callable[..., Any], tape: Tape, inputs: list[Array], argument
     """
     tape.arguments += inputs
     arrays = iter(inputs)
-    args, options = tree_map(arguments, lambda _: make_tensor(next(arrays)), Tensor)
+    args, options = tree_map(arguments, lambda t: t._from_facts(next(arrays), t._facts()), Tensor)
     with record(tape):
         result = function(*args, **options)
         for check in tape.at_end.values():
@@ -337,7 +345,7 @@ def _run(function: Callable[..., Any], tape: Tape, inputs: list[Array], argument
 
 
 def _copy_tensors(result: Any) -> Any:
-    return tree_map(result, lambda t: make_tensor(devices.copy(t.array)), Tensor)
+    return tree_map(result, lambda t: t._from_facts(devices.copy(t.array), t._facts()), Tensor)
 
 
 def _check_aliases(given: list[Array], written: Mapping[int, Array], changed: set[int]) -> None:
@@ -365,7 +373,7 @@ def _check_aliases(given: list[Array], written: Mapping[int, Array], changed: se
 def _copy_outputs(structure: Any, outputs: list[Array], copy: Callable[[Array], Array]) -> Any:
     """Return the step's results, with a copy of each output in place of the tensors."""
     values = iter(outputs)
-    return tree_map(structure, lambda _: make_tensor(copy(next(values))), _Output)
+    return tree_map(structure, lambda output: output.kind._from_facts(copy(next(values)), output.facts), _Output)
 
 
 def _has_values(array: weakref.ref[numpy.ndarray], values: numpy.ndarray) -> bool:

@@ -214,7 +214,7 @@ def capture(
 def _key(value: Any) -> Any:
     """Return a key that is equal for arguments of the same structure, shapes, dtypes, devices and plain values."""
     if isinstance(value, Tensor):
-        return (value.array.shape, value.array.dtype, devices.of(value.array))
+        return (value.array.shape, value.array.dtype, devices.of(value.array), value._facts())
     if isinstance(value, (list, tuple)):
         return (type(value), *map(_key, value))
     if isinstance(value, dict):

@@ -36,6 +36,7 @@ PLACES = {
     "torch.distributions": "gpunet.distributions",
     "torch.types": "gpunet",
     "torchvision.ops": "gpunet.vision.ops",
+    "torchvision.transforms.v2.functional": "gpunet.vision.transforms.functional",
     "torchvision": "gpunet.vision",
     "torch": "gpunet",
 }

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import pickle
+import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +15,14 @@ from typing import Any
 import numpy
 
 from gpunet.data.datasets import Dataset
-from gpunet.errors import DataError, OutOfRangeError
+from gpunet.errors import ArgumentError, DataError, OutOfRangeError
 from gpunet.ops.creation import from_numpy
 from gpunet.vision.images import pillow, to_pil
 
-__all__ = ["CIFAR10", "CIFAR100", "KMNIST", "MNIST", "FakeData", "FashionMNIST", "ImageFolder", "VisionDataset"]
+__all__ = [
+    "CIFAR10", "CIFAR100", "KMNIST", "MNIST", "DatasetFolder", "FakeData", "FashionMNIST", "ImageFolder", "VisionDataset",
+    "load_image",
+]  # fmt: skip
 
 Transform = Callable[[Any], Any] | None
 
@@ -54,19 +60,36 @@ def _missing(kind: str, folder: Path, files: str, address: str) -> DataError:
     )
 
 
+#: The most that one byte of a compressed file can become: the limit of deflate.
+_MOST_COMPRESSED = 1032
+
+
 def _read_idx(path: Path) -> numpy.ndarray:
     """The array in a file of the format IDX, which may be compressed by gzip.
 
     Raises:
-        DataError: the file has another format.
+        DataError: the file has another format, is damaged, or its header claims more than the file can hold.
     """
-    data = path.read_bytes()
-    data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    dims = data[3] if len(data) > 3 else 0
-    shape = tuple(int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(dims))
-    if data[:3] != b"\x00\x00\x08" or len(data) != 4 + 4 * dims + int(numpy.prod(shape)):
-        raise DataError(f"{path}: no file of the format IDX with bytes, or it is cut off")
-    return numpy.frombuffer(data, numpy.uint8, offset=4 + 4 * dims).reshape(shape).copy()
+    wrong = DataError(f"{path}: no file of the format IDX with bytes, or it is cut off")
+    size = path.stat().st_size
+    with path.open("rb") as raw:
+        is_compressed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        try:
+            file: Any = gzip.GzipFile(fileobj=raw) if is_compressed else raw
+            head = file.read(4)
+            dims = head[3] if len(head) == 4 and head[:3] == b"\0\0\x08" else 0
+            lengths = file.read(4 * dims)
+            shape = tuple(int.from_bytes(lengths[4 * i : 4 * i + 4], "big") for i in range(dims))
+            count = math.prod(shape)
+            if not 1 <= dims <= 4 or len(lengths) < 4 * dims or count > size * (_MOST_COMPRESSED if is_compressed else 1):
+                raise wrong
+            data = file.read(count + 1)
+        except (OSError, EOFError, zlib.error):
+            raise wrong from None
+    if len(data) != count:
+        raise wrong
+    return numpy.frombuffer(data, numpy.uint8).reshape(shape).copy()
 
 
 class MNIST(VisionDataset):
@@ -147,10 +170,11 @@ class _ArraysUnpickler(pickle.Unpickler):
 
 
 class CIFAR10(VisionDataset):
-    """Photographs of ten classes: 50000 training and 10000 test images of 32 x 32, from ``root/cifar-10-batches-py``.
+    """Photographs of ten classes: 50000 training and 10000 test images of 32 x 32.
 
     Args:
-        root: the folder that has the folder of the "python version".
+        root: the folder that has the folder of the "python version", cifar-10-batches-py, or of the "binary version",
+            cifar-10-batches-bin.
         train: the training images, or the test images.
         download: has no effect: the files must be there.
 
@@ -162,22 +186,47 @@ class CIFAR10(VisionDataset):
         DataError: the files are not there, or damaged.
     """
 
-    base_folder = "cifar-10-batches-py"
+    base_folder, binary_folder = "cifar-10-batches-py", "cifar-10-batches-bin"
     address = "https://www.cs.toronto.edu/~kriz/cifar.html"
     _training: tuple[str, ...] = tuple(f"data_batch_{i}" for i in range(1, 6))
     _test: tuple[str, ...] = ("test_batch",)
     _meta, _labels, _names = "batches.meta", b"labels", b"label_names"
+    _text, _num_labels = "batches.meta.txt", 1  # of the binary version; the last byte of labels counts
 
     def __init__(
         self, root: Any, train: bool = True, transform: Transform = None, target_transform: Transform = None, download: bool = False
     ) -> None:
         super().__init__(root, None, transform, target_transform)
         self.train = train
-        batches = [self._read(name) for name in (self._training if train else self._test)]
-        self.data = numpy.concatenate([b[b"data"] for b in batches]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        self.targets = [int(label) for b in batches for label in b[self._labels]]
-        self.classes = [name.decode() for name in self._read(self._meta)[self._names]]
+        files = self._training if train else self._test
+        is_binary = not (Path(root) / self.base_folder).is_dir() and (Path(root) / self.binary_folder).is_dir()
+        pixels, labels, self.classes = self._binary(files) if is_binary else self._pickled(files)
+        self.data = numpy.concatenate(pixels).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        self.targets = [int(label) for of_file in labels for label in of_file]
         self.class_to_idx = {name: index for index, name in enumerate(self.classes)}
+
+    def _pickled(self, names: Sequence[str]) -> tuple[list[Any], list[Any], list[str]]:
+        """The pixels and labels of each file, and the names of the classes."""
+        batches = [self._read(name) for name in names]
+        classes = [name.decode() for name in self._read(self._meta)[self._names]]
+        return [b[b"data"] for b in batches], [b[self._labels] for b in batches], classes
+
+    def _binary(self, names: Sequence[str]) -> tuple[list[Any], list[Any], list[str]]:
+        """The same of the binary version: records of labels and 3072 bytes of pixels."""
+        folder = Path(self.root) / self.binary_folder
+        classes = (folder / self._text).read_text().split() if (folder / self._text).is_file() else []
+        pixels, labels = [], []
+        for name in names:
+            file = folder / f"{name}.bin"
+            if not file.is_file():
+                raise _missing(type(self).__name__, folder, file.name, self.address)
+            records = numpy.fromfile(file, numpy.uint8)
+            if not records.size or records.size % (self._num_labels + 3072):
+                raise DataError(f"{file}: {records.size} bytes; expected records of {self._num_labels + 3072} bytes")
+            records = records.reshape(-1, self._num_labels + 3072)
+            pixels.append(records[:, self._num_labels :])
+            labels.append(records[:, self._num_labels - 1])
+        return pixels, labels, classes
 
     def _read(self, name: str) -> Any:
         file = Path(self.root) / self.base_folder / name
@@ -196,11 +245,15 @@ class CIFAR10(VisionDataset):
 
 
 class CIFAR100(CIFAR10):
-    """Photographs of a hundred classes: 50000 training and 10000 test images of 32 x 32, from ``root/cifar-100-python``."""
+    """Photographs of a hundred classes: 50000 training and 10000 test images of 32 x 32.
 
-    base_folder = "cifar-100-python"
+    They are in ``root/cifar-100-python``, or in the binary version in ``root/cifar-100-binary``.
+    """
+
+    base_folder, binary_folder = "cifar-100-python", "cifar-100-binary"
     _training, _test = ("train",), ("test",)
     _meta, _labels, _names = "meta", b"fine_labels", b"fine_label_names"
+    _text, _num_labels = "fine_label_names.txt", 2
 
 
 class FakeData(VisionDataset):
@@ -231,44 +284,56 @@ class FakeData(VisionDataset):
         return self._sample(to_pil(from_numpy(image)), int(random.integers(self.num_classes)))
 
 
-class ImageFolder(VisionDataset):
-    """Images in folders, one for each class: ``root/class/name.png``.
+class DatasetFolder(VisionDataset):
+    """Files in folders, one for each class: ``root/class/name.png``.
 
     Args:
         root: the folder.
-        loader: reads a file; a PIL image in RGB by default.
-        is_valid_file: tells whether a file is read; by default the usual endings of images.
-        allow_empty: whether a class may have no images.
+        loader: reads a file.
+        extensions: the endings of files that are read; or
+        is_valid_file: tells whether a file is read.
+        allow_empty: whether a class may have no files.
+        classes: the names of the classes in their order, such as ``classes=train.classes`` of a validation folder, in which a class
+            may then have no folder; by default the sorted names of the folders.
 
     Attributes:
-        classes: the names of the folders, sorted.
+        classes: the names of the classes.
         samples: a list of (path, class index).
 
     Raises:
-        DataError: there are no folders, or no images in one.
+        DataError: there are no folders, no files in one, or a folder that is not among ``classes``.
     """
 
-    endings = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-
     def __init__(
-        self, root: Any, transform: Transform = None, target_transform: Transform = None,
-        loader: Callable[[str], Any] | None = None, is_valid_file: Callable[[str], bool] | None = None, allow_empty: bool = False,
+        self, root: Any, loader: Callable[[str], Any], extensions: Sequence[str] | None = None, transform: Transform = None,
+        target_transform: Transform = None, is_valid_file: Callable[[str], bool] | None = None, allow_empty: bool = False,
+        *, classes: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(root, None, transform, target_transform)
+        name = type(self).__name__
+        if (extensions is None) == (is_valid_file is None):
+            raise ArgumentError(f"{name}: expected either extensions or is_valid_file")
         folder = Path(root)
-        self.classes = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-        if not self.classes:
-            raise DataError(f"ImageFolder: {folder} has no folders; expected one for each class")
+        found = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+        if not found:
+            raise DataError(f"{name}: {folder} has no folders; expected one for each class")
+        if classes is not None and (unknown := sorted({*found} - {*classes})):
+            raise DataError(f"{name}: {folder} has the folder {unknown[0]!r}; expected one of classes={list(classes)}")
+        self.classes = found if classes is None else list(classes)
         self.class_to_idx = {name: index for index, name in enumerate(self.classes)}
-        self.loader = loader or _load_rgb
-        is_image = is_valid_file or (lambda path: path.lower().endswith(self.endings))
+        self.loader, self.extensions = loader, extensions
+        endings = tuple(e.lower() for e in extensions or ())
+        takes = is_valid_file or (lambda path: path.lower().endswith(endings))
         self.samples: list[tuple[str, int]] = []
-        for name, index in self.class_to_idx.items():
-            found = [str(p) for p in sorted((folder / name).rglob("*")) if p.is_file() and is_image(str(p))]
-            if not found and not allow_empty:
-                raise DataError(f"ImageFolder: {folder / name} has no images; remove it, or pass allow_empty=True")
-            self.samples += [(path, index) for path in found]
-        self.imgs, self.targets = self.samples, [index for _, index in self.samples]
+        for kind in found:
+            files = [str(p) for p in sorted((folder / kind).rglob("*")) if p.is_file() and takes(str(p))]
+            if not files and not allow_empty:
+                raise DataError(f"{name}: {folder / kind} has no {self._items}; remove it, or pass allow_empty=True")
+            self.samples += [(path, self.class_to_idx[kind]) for path in files]
+        self.samples.sort(key=lambda sample: sample[1])  # stable: by class, then by path
+        self.targets = [index for _, index in self.samples]
+
+    _items = "files"
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -278,6 +343,64 @@ class ImageFolder(VisionDataset):
         return self._sample(self.loader(path), target)
 
 
-def _load_rgb(path: str) -> Any:
-    with pillow().open(path) as image:
-        return image.convert("RGB")
+class ImageFolder(DatasetFolder):
+    """Images in folders, one for each class: ``root/class/name.png``.
+
+    Args:
+        root: the folder.
+        loader: reads a file; by default a PIL image in RGB, turned as its EXIF orientation says.
+        is_valid_file: tells whether a file is read; by default the usual endings of images.
+        allow_empty: whether a class may have no images.
+        classes: see :class:`DatasetFolder`.
+
+    Attributes:
+        classes: the names of the classes.
+        samples: a list of (path, class index).
+
+    Raises:
+        DataError: there are no folders, no images in one, or a folder not among ``classes``; a file is damaged (on reading).
+    """
+
+    endings = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+    _items = "images"
+
+    def __init__(
+        self, root: Any, transform: Transform = None, target_transform: Transform = None,
+        loader: Callable[[str], Any] | None = None, is_valid_file: Callable[[str], bool] | None = None, allow_empty: bool = False,
+        *, classes: Sequence[str] | None = None,
+    ) -> None:  # fmt: skip
+        endings = self.endings if is_valid_file is None else None
+        super().__init__(
+            root, loader or load_image, endings, transform, target_transform, is_valid_file, allow_empty, classes=classes
+        )
+        self.imgs = self.samples
+
+
+#: Pixels up to which a header is believed, and pixels that a byte of a file may stand for beyond that.
+_BELIEVED_PIXELS, _PIXELS_OF_A_BYTE = 2**23, 500
+
+
+def load_image(path: Any) -> Any:
+    """The PIL image in RGB in a file, turned as its EXIF orientation says.
+
+    Raises:
+        DataError: the file is no image, is damaged, or claims to have far more pixels than its bytes can hold.
+    """
+    image_module = pillow()
+    from PIL import ImageOps
+
+    size = Path(path).stat().st_size
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata, and of large images
+            with image_module.open(path) as image:
+                width, height = image.size
+                if width * height > max(_BELIEVED_PIXELS, _PIXELS_OF_A_BYTE * size):
+                    raise DataError(f"{path}: its header claims {width} x {height} pixels in {size} bytes; it is damaged")
+                image.load()
+                ImageOps.exif_transpose(image, in_place=True)
+                return image.convert("RGB") if image.mode != "RGB" else image.copy()
+    except DataError:
+        raise
+    except Exception as error:  # whatever the plugins of Pillow raise
+        raise DataError(f"{path}: no image, or it is damaged ({type(error).__name__}: {error})") from None

@@ -100,6 +100,14 @@ def test_missing_names_are_named() -> None:
             from torch import jit  # noqa: F401
     assert place_of("torch.nn.modules.linear") == "gpunet.nn" and place_of("torch.nn.nothing") is None
     assert place_of("torchvision.transforms") == "gpunet.vision.transforms"
+    with torch_names():
+        import torchvision.transforms.functional as v1_functional
+        import torchvision.transforms.v2.functional as functional
+        from torchvision import tv_tensors
+        from torchvision.transforms import v2
+
+        assert v2.functional is functional is v1_functional and tv_tensors.Mask is gpunet.vision.tv_tensors.Mask
+        assert v2.Compose is gpunet.vision.transforms.Compose
 
 
 def test_error_of_the_script_has_its_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

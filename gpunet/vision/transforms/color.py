@@ -1,0 +1,174 @@
+"""Transforms of colours, blur, noise and erasing; boxes and masks stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gpunet.autograd import Tensor
+from gpunet.errors import ArgumentError
+from gpunet.ops.face import as_number, as_probability
+from gpunet.vision.images import is_pil
+from gpunet.vision.transforms import functional as F
+from gpunet.vision.transforms.draws import normal
+from gpunet.vision.transforms.geometry import between, random_part, symmetric
+from gpunet.vision.transforms.transform import Frame, Transform
+from gpunet.vision.tv_tensors import BoundingBoxes, Mask, wrap
+
+__all__ = ["ColorJitter", "GaussianBlur", "GaussianNoise", "Grayscale", "RandomErasing", "RandomGrayscale"]
+
+
+class ColorJitter(Transform):
+    """Random brightness, contrast, saturation and hue, in this order.
+
+    Args:
+        brightness, contrast, saturation: the range of factors, or a number v for max(0, 1 - v) to 1 + v; None or 0 for none.
+        hue: the range of turns, within -0.5 to 0.5 of the circle of colours, or a number for -hue to hue.
+
+    Raises:
+        ArgumentError: a range that is none, or a hue outside of -0.5 to 0.5.
+    """
+
+    def __init__(self, brightness: Any = 0, contrast: Any = 0, saturation: Any = 0, hue: Any = 0) -> None:
+        given = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
+        self._ranges: dict[str, tuple[float, float]] = {}
+        for name, value in given.items():
+            setattr(self, name, value)
+            center, least = (0.0, None) if name == "hue" else (1.0, 0.0)
+            found = symmetric("ColorJitter", name, 0 if value is None else value, center, least)
+            if found != (center, center):
+                self._ranges[name] = found
+        low, high = self._ranges.get("hue", (0.0, 0.0))
+        if low < -0.5 or high > 0.5:
+            raise ArgumentError(f"ColorJitter: hue={hue!r}; expected numbers from -0.5 to 0.5")
+
+    def draw(self, frame: Frame) -> dict[str, Any]:
+        u = frame.uniform(4)
+        return {name: between(u[:, n], *self._ranges[name]) for n, name in enumerate(_ADJUST) if name in self._ranges}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        for name, factor in params.items():
+            inpt = _ADJUST[name](inpt, factor)
+        return inpt
+
+
+_ADJUST = {
+    "brightness": F.adjust_brightness, "contrast": F.adjust_contrast, "saturation": F.adjust_saturation, "hue": F.adjust_hue,
+}  # fmt: skip
+
+
+class Grayscale(Transform):
+    """The luminance of a colour image: 0.2989 R + 0.587 G + 0.114 B."""
+
+    def __init__(self, num_output_channels: int = 1) -> None:
+        if num_output_channels not in (1, 3):
+            raise ArgumentError(f"Grayscale: num_output_channels={num_output_channels}; expected 1 or 3")
+        self.num_output_channels = num_output_channels
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        return F.rgb_to_grayscale(inpt, self.num_output_channels)
+
+
+class RandomGrayscale(Transform):
+    """The luminance in all channels, with probability ``p``."""
+
+    def __init__(self, p: float = 0.1) -> None:
+        self.p = as_probability("RandomGrayscale", "p", p)
+
+    def draw(self, frame: Frame) -> dict[str, Any]:
+        return {"is_gray": frame.uniform()[:, 0] < self.p}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        is_gray = params["is_gray"]
+        if isinstance(inpt, (BoundingBoxes, Mask)) or is_gray is False:
+            return inpt
+        if is_pil(inpt):
+            return F.rgb_to_grayscale(inpt, 3 if len(inpt.getbands()) > 1 else 1)
+        gray = F.rgb_to_grayscale(inpt, int(inpt.shape[-3]))
+        return wrap(F.select(is_gray, gray, inpt), like=inpt)
+
+
+class GaussianBlur(Transform):
+    """Blur by a Gaussian with a random standard deviation.
+
+    Args:
+        kernel_size: odd numbers of pixels, (along x, along y) or one for both.
+        sigma: the range of standard deviations in pixels, or one number.
+
+    Raises:
+        ArgumentError: an even or nonpositive size, or a nonpositive sigma.
+    """
+
+    def __init__(self, kernel_size: Any, sigma: Any = (0.1, 2.0)) -> None:
+        sizes = tuple(kernel_size) if isinstance(kernel_size, (tuple, list)) else (kernel_size,)
+        if len(sizes) not in (1, 2) or not all(isinstance(n, int) and n > 0 and n % 2 for n in sizes):
+            raise ArgumentError(f"GaussianBlur: kernel_size={kernel_size!r}; expected one or two positive odd integers")
+        items = tuple(sigma) if isinstance(sigma, (tuple, list)) else (sigma, sigma)
+        self.kernel_size, self.sigma = kernel_size, symmetric("GaussianBlur", "sigma", items)
+        if self.sigma[0] <= 0:
+            raise ArgumentError(f"GaussianBlur: sigma={sigma!r}; expected positive numbers")
+
+    def draw(self, frame: Frame) -> dict[str, Any]:
+        return {"sigma": between(frame.uniform()[:, 0], *self.sigma)}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        return F.gaussian_blur(inpt, self.kernel_size, params["sigma"])
+
+
+class GaussianNoise(Transform):
+    """Add normal numbers; see :func:`gpunet.vision.transforms.functional.gaussian_noise`."""
+
+    def __init__(self, mean: float = 0.0, sigma: float = 0.1, clip: bool = True) -> None:
+        if as_number("GaussianNoise", "sigma", sigma) < 0:
+            raise ArgumentError(f"GaussianNoise: sigma={sigma}; expected 0 or more")
+        self.mean, self.sigma, self.clip = mean, sigma, clip
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        return F.gaussian_noise(inpt, self.mean, self.sigma, self.clip)
+
+
+class RandomErasing(Transform):
+    """Erase a rectangle with probability ``p``.
+
+    Args:
+        p: the probability.
+        scale: the range of the rectangle's share of the area.
+        ratio: the range of its height / width.
+        value: what is written: a number, one number for each channel, or "random" for normal numbers.
+        inplace: write into the tensor itself.
+
+    Raises:
+        ArgumentError: a range that is none, or another value.
+    """
+
+    def __init__(
+        self, p: float = 0.5, scale: Sequence[float] = (0.02, 0.33), ratio: Sequence[float] = (0.3, 3.3), value: Any = 0.0,
+        inplace: bool = False,
+    ) -> None:  # fmt: skip
+        self.p, self.scale, self.ratio = as_probability("RandomErasing", "p", p), scale, ratio
+        for name, pair in (("scale", scale), ("ratio", ratio)):
+            if symmetric("RandomErasing", name, tuple(pair))[0] <= 0:
+                raise ArgumentError(f"RandomErasing: {name}={pair!r}; expected positive numbers")
+        is_sequence = isinstance(value, (tuple, list)) and all(isinstance(v, (int, float)) for v in value)
+        if not (isinstance(value, (int, float)) or is_sequence or value == "random"):
+            raise ArgumentError(f"RandomErasing: value={value!r}; expected a number, one for each channel, or 'random'")
+        self.value, self.inplace = value, inplace
+
+    def draw(self, frame: Frame) -> dict[str, Any]:
+        is_erased = (frame.uniform()[:, 0] < self.p).to("int64")
+        place = random_part(frame, self.scale, (1 / self.ratio[1], 1 / self.ratio[0]), 10, takes_whole=False)
+        return {**place, "height": place["height"] * is_erased}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if isinstance(inpt, (BoundingBoxes, Mask)):
+            return inpt
+        place = (params["top"], params["left"], params["height"], params["width"])
+        return F.erase(inpt, *place, self._written(inpt), self.inplace)
+
+    def _written(self, inpt: Any) -> Any:
+        if self.value != "random":
+            return list(self.value) if isinstance(self.value, (tuple, list)) else float(self.value)
+        if not isinstance(inpt, Tensor):
+            raise ArgumentError("RandomErasing: value='random' of a PIL image; put ToTensor() before it")
+        samples = inpt.shape[0] if inpt.ndim > 3 else 1
+        return normal(samples, inpt.numel() // max(samples, 1), inpt.device).reshape(inpt.shape)
