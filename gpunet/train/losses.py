@@ -46,6 +46,8 @@ class CountedLoss:
             raise ArgumentError(
                 f"{function}: the loss has {found}; expected a loss with reduction='mean', which is weighted by what it divides by"
             )
+        if count is not None and not callable(count):
+            raise ArgumentError(f"{function}: count={count!r}; expected a function of (output, target), or None")
         if not _takes_two(loss):
             name = getattr(loss, "__name__", type(loss).__name__)
             raise ArgumentError(f"{function}: the loss {name} cannot be called as loss(output, target)")

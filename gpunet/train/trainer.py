@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy
+
 from gpunet.autograd import Tensor
 from gpunet.backend.dtypes import as_dtype
 from gpunet.errors import ArgumentError, CheckpointError, DataError, GpunetError
@@ -111,8 +113,16 @@ class Trainer:
         _check_count(self._function, "accumulate", accumulate)
         if save_every is not None:
             _check_count(self._function, "save_every", save_every)
-        if clip is not None and not clip > 0.0:
-            raise ArgumentError(f"{self._function}: clip={clip}; expected a positive number or None")
+        if clip is not None and not (_is_number(clip) and clip > 0.0):
+            raise ArgumentError(f"{self._function}: clip={clip!r}; expected a positive number or None")
+        if ema is not None and not (_is_number(ema) and 0.0 <= ema < 1.0):
+            raise ArgumentError(f"{self._function}: ema={ema!r}; expected a number from 0 to less than 1, or None")
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise ArgumentError(
+                    f"{self._function}: callbacks contains {callback!r}; expected objects of a subclass of Callback, which overrides "
+                    "on_step or on_epoch"
+                )
         if precision not in PRECISIONS:
             raise ArgumentError(f"{self._function}: precision={precision!r}; expected one of {', '.join(PRECISIONS)}")
         if (resume or save_every is not None) and folder is None:
@@ -530,6 +540,10 @@ def _length(loader: Any) -> int | None:
         return len(loader)
     except TypeError:
         return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, numpy.integer, numpy.floating)) and not isinstance(value, bool)
 
 
 def _check_count(function: str, name: str, value: Any) -> None:

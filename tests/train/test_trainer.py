@@ -492,7 +492,10 @@ def test_a_step_that_cannot_be_captured_runs_eagerly_and_says_so_once() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"accumulate": 0}, "accumulate=0; expected an integer of 1 or more"), ({"clip": -1.0}, "clip=-1.0; expected a positive"),
+        ({"accumulate": 0}, "accumulate=0; expected an integer of 1 or more"),
+        ({"clip": "a"}, "clip='a'; expected a positive"), ({"ema": "x"}, "ema='x'; expected a number"),
+        ({"ema": 1.0}, "ema=1.0; expected a number"), ({"count": 3}, "count=3; expected a function"),
+        ({"callbacks": [print]}, "callbacks contains <built-in function print>; expected objects"), ({"clip": -1.0}, "clip=-1.0; expected a positive"),
         ({"precision": "half"}, "precision='half'; expected one of float32, bfloat16, float16"),
         ({"save_every": 5}, "save_every=5 without a folder"), ({"mode": "best"}, "mode='best'; expected 'min' or 'max'"),
         ({"patience": 0}, "patience=0; expected a number of epochs"), ({"loss": nn.MSELoss(reduction="sum")}, "reduction='sum'"),
