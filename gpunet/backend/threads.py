@@ -96,15 +96,21 @@ if hasattr(os, "register_at_fork"):
 def get_num_threads() -> int:
     """Return the number of threads that a captured step on the CPU may use.
 
-    This is the number passed to :func:`set_num_threads`, else ``GPUNET_NUM_THREADS``, else the number of cores that this
-    process may use.  The BLAS library has its own setting.
+    This is the number passed to :func:`set_num_threads`, else ``GPUNET_NUM_THREADS``, else ``OMP_NUM_THREADS``, which other
+    libraries follow and joblib sets in its workers, else the number of cores that this process may use.
 
     Raises:
         ArgumentError: ``GPUNET_NUM_THREADS`` is not a positive whole number.
     """
     if _helpers.count is None:
         setting = os.environ.get("GPUNET_NUM_THREADS", "")
-        _helpers.count = _parse_count(setting, "GPUNET_NUM_THREADS") if setting else available_cores()
+        of_openmp = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list is of nested levels
+        if setting:
+            _helpers.count = _parse_count(setting, "GPUNET_NUM_THREADS")
+        elif of_openmp.isdigit() and int(of_openmp):
+            _helpers.count = min(int(of_openmp), available_cores())
+        else:
+            _helpers.count = available_cores()
     return _helpers.count
 
 

@@ -28,7 +28,16 @@ def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpunet.get_num_threads() == 2
     monkeypatch.setattr(threads._helpers, "count", None)
     monkeypatch.delenv("GPUNET_NUM_THREADS")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert gpunet.get_num_threads() == threads.available_cores()
+
+
+@pytest.mark.parametrize("setting, expected", [("1", 1), ("1,4", 1), (str(1 << 20), None), ("0", None), ("many", None)])
+def test_openmps_number_of_threads_counts(setting: str, expected: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads._helpers, "count", None)
+    monkeypatch.delenv("GPUNET_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", setting)
+    assert gpunet.get_num_threads() == (expected or threads.available_cores())
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "many"])

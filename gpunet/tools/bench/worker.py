@@ -27,8 +27,10 @@ from gpunet.tools.bench.networks import NETWORKS
 #: Number of first steps whose losses are compared.
 COMPARED_STEPS = 6
 
-#: Variables that set the number of threads: of OpenMP, OpenBLAS, MKL, tinygrad and XLA.
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM_CPU_THREADS", "NPROC")
+#: Variables that set the number of threads: of gpunet, OpenMP, OpenBLAS, MKL, tinygrad and XLA.
+THREAD_VARIABLES = (
+    "GPUNET_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM_CPU_THREADS", "NPROC",
+)  # fmt: skip
 
 _ROOT = Path(__file__).resolve().parents[3]
 _START = (
