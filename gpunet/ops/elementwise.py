@@ -478,7 +478,7 @@ def _checked_mask(function: str, name: str, mask: Any) -> Tensor:
 
 
 def _nonzero(x: Tensor) -> tuple[Tensor, ...]:
-    graph_break_on_read("where(condition), whose shape depends on values,")
+    graph_break_on_read("where(condition), whose shape depends on values")
     array = x.array if x.ndim else x.array.reshape(1)
     return tuple(make_tensor(index) for index in devices.module(array).nonzero(array))
 

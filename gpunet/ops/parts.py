@@ -267,7 +267,7 @@ def _counted(function: str, x: Tensor, edges: Sequence[numpy.ndarray], points: n
 def _histogram_input(function: str, x: Tensor) -> numpy.ndarray:
     if x.dtype not in (dtypes.float32, dtypes.float64):
         raise DtypeError(f"{function}: the tensor has dtype {x.dtype}; expected float32 or float64")
-    graph_break_on_read(f"{function}, which counts on the CPU,")
+    graph_break_on_read(f"{function}, which counts on the CPU")
     return numpy.asarray(devices.to_host(x.array))
 
 

@@ -38,7 +38,7 @@ __all__ = [
 
 def _places(function: str, x: Tensor) -> tuple[Tensor, ...]:
     """The indices of the nonzero elements: an int64 tensor for each dimension."""
-    graph_break_on_read(f"{function}(), whose shape depends on values,")
+    graph_break_on_read(f"{function}(), whose shape depends on values")
     array = x.array if x.ndim else x.array.reshape(1)
     return tuple(make_tensor(index) for index in devices.module(array).nonzero(array))
 
@@ -94,7 +94,7 @@ def unique(
     Returns:
         The elements, or a tuple of them, the places and the counts.
     """
-    graph_break_on_read("unique(), whose shape depends on values,")
+    graph_break_on_read("unique(), whose shape depends on values")
     array = (cast(input.detach(), dtype=dtypes.float32) if is_half(input.dtype) else input.detach()).array
     axis = None if dim is None else _distinct_dim("unique", input, dim)
     xp = devices.module(array)
@@ -117,7 +117,7 @@ def unique_consecutive(
         return_inverse: also return the place of each element, or slice, in the result; int64.
         return_counts: also return how many equal ones each stands for; int64.
     """
-    graph_break_on_read("unique_consecutive(), whose shape depends on values,")
+    graph_break_on_read("unique_consecutive(), whose shape depends on values")
     x = input.detach()
     x = x if dim is not None else _reshape(x, shape=(x.array.size,))
     at = 0 if dim is None else _distinct_dim("unique_consecutive", x, dim)
@@ -268,7 +268,7 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Tensor:
         DtypeError: the tensor is not of integers.
         OutOfRangeError: a number is negative.
     """
-    graph_break_on_read("bincount(), whose shape depends on values,")
+    graph_break_on_read("bincount(), whose shape depends on values")
     least = as_integer("bincount", "minlength", minlength)
     if input.ndim != 1:
         raise ShapeError(f"bincount: the tensor has shape {tuple(input.shape)}; expected a vector")
@@ -374,7 +374,7 @@ def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *
 
 def _repeated_places(repeats: Tensor, size: int, output_size: Any) -> Tensor:
     """The numbers 0 .. size - 1, each repeated as often as ``repeats`` says."""
-    graph_break_on_read("repeat_interleave() with a tensor of repeats, whose shape depends on values,")
+    graph_break_on_read("repeat_interleave() with a tensor of repeats, whose shape depends on values")
     counts = devices.to_host(repeats.array).reshape(-1)
     if counts.size and counts.min() < 0:
         raise ArgumentError(f"repeat_interleave: repeats contain {counts.min()}; expected 0 or more")

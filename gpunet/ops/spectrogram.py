@@ -182,7 +182,7 @@ def istft(
 
 
 def _check_weights(weights: Tensor) -> None:
-    graph_break_on_read("istft, which checks that windows overlap,")
+    graph_break_on_read("istft, which checks that windows overlap")
     least = float(abs(devices.to_host(weights.array)).min(initial=math.inf))
     if not least > _LEAST:
         raise ArgumentError(
