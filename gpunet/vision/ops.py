@@ -170,7 +170,7 @@ def batched_nms(boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> Ten
 
 @no_grad()
 def _suppress(function: str, boxes: Any, scores: Any, groups: Any, iou_threshold: float) -> Tensor:
-    graph_break_on_read(f"{function}(), whose shape depends on values,")
+    graph_break_on_read(f"{function}(), whose shape depends on values")
     threshold = as_probability(function, "iou_threshold", iou_threshold)
     boxes, given = as_boxes(function, "boxes", boxes), wrap(scores, function)
     device, count = boxes.device, len(boxes)
