@@ -125,7 +125,7 @@ def test_cifar_in_its_binary_version(tmp_path: Path) -> None:
 @pytest.mark.parametrize("header", [
     b"\0\0\x08\x03" + b"\xff" * 12, b"\0\0\x08\x04" + (65536).to_bytes(4, "big") * 4, b"\0\0\x08\xff" + b"\0\0\0\x01" * 255,
     b"\0\0\x08\0", b"\0\0\x0d\x01\0\0\0\x01\0", b"", b"\x1f\x8b",
-    gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12), gzip.compress(b"")[:9],
+    gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12, mtime=0), gzip.compress(b"", mtime=0)[:9],
 ])  # fmt: skip
 def test_headers_of_idx_files_that_claim_too_much(tmp_path: Path, header: bytes) -> None:
     (tmp_path / "train-images-idx3-ubyte").write_bytes(header)
