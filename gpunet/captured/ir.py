@@ -111,6 +111,7 @@ class Call:
         partial: elements of ``writes`` may keep their old values, as with ``where=`` or an indexed assignment.
         launch: index of the recorded launch that it came from.
         loops: if the function is a twin, its kernel's function that returns the ``Loops`` of the call, or None.
+        meets_others: see :class:`gpunet.launch.launchable.Launchable`.
     """
 
     kind: str
@@ -122,6 +123,7 @@ class Call:
     partial: bool = False
     launch: int = -1
     loops: Callable[..., Loops | None] | None = None
+    meets_others: bool = False
 
     def replaced(self, change: Callable[[View], Any]) -> Call:
         """Return the same call with ``change(view)`` in place of each view."""

@@ -157,12 +157,15 @@ class Lowering:
     def separate_calls(self) -> tuple[list[Callable[[], None]], list[Array]]:
         """Return a function for each of :attr:`calls`, to be timed, and the arrays that they change.
 
-        NumPy calls work on a new arena.  A launch on another device is followed by a synchronisation.
+        NumPy calls work on a new arena.  A launch on another device is followed by a synchronisation.  Those that other processes
+        take part in do nothing.
         """
         if self.tape is not None:
             launches = self.tape.launches
             written = {id(a): a for x in launches for a in tree_leaves(x.arrays[: x.kernel.outputs], devices.is_array)}
-            return [functools.partial(_launch_and_wait, launch) for launch in launches], [*written.values()]
+            return [
+                _do_nothing if launch.kernel.meets_others else functools.partial(_launch_and_wait, launch) for launch in launches
+            ], [*written.values()]
         calls = self.calls
         arena = plan.allocate_arena(self._numpy_bytes, devices.CPU)
         keepers = {**self._keepers, -1: (arena, devices.pointer(arena))}
@@ -171,7 +174,13 @@ class Lowering:
             return _view_of_memory(*keepers[view.buffer], view)
 
         changed = dict.fromkeys(v for c in calls for v in c.writes if v.buffer >= 0)
-        return [numpy_calls.function([call], array)[0] for call in calls], [*map(array, changed)]
+        return [
+            _do_nothing if call.meets_others else numpy_calls.function([call], array)[0] for call in calls
+        ], [*map(array, changed)]
+
+
+def _do_nothing() -> None:
+    """Stand for a call that cannot be timed."""
 
 
 def _launch_and_wait(launch: Launch) -> None:

@@ -74,11 +74,11 @@ def _is_whole(view: View, buffers: list[Buffer]) -> bool:
 
 
 def _drop_dead_calls(buffers: list[Buffer], calls: list[Call], kept: set[int]) -> list[Call]:
-    """Return the calls that write something read by a later call or after the step."""
+    """Return the calls that write something read by a later call or after the step, or that other processes take part in."""
     needed = kept | {number for number, b in enumerate(buffers) if not b.temporary}
     result = []
     for call in reversed(calls):
-        if not any(v.buffer in needed for v in call.writes):
+        if not call.meets_others and not any(v.buffer in needed for v in call.writes):
             continue
         for view in call.writes:
             if not call.partial and buffers[view.buffer].temporary and _is_whole(view, buffers):

@@ -157,7 +157,9 @@ class Trace:
         arguments, settings = tree_map((tuple(arrays), options), self.view_of, devices.is_array)
         views, written = list(tree_leaves((arguments, settings))), list(tree_leaves(arguments[: kernel.outputs]))
         loops = kernel.launch_loops if has_twin else None
-        self.add_call("opaque", function, arguments, settings, views, written, True, loops=loops)
+        self.add_call(
+            "opaque", function, arguments, settings, views, written, True, loops=loops, meets_others=kernel.meets_others
+        )
 
     def add_call(self, *fields: Any, **more: Any) -> None:
         """Append a :class:`Call` of the current launch, given its other arguments."""

@@ -29,6 +29,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         run_script(arguments.script, arguments.arguments)
+    except SystemExit as ended:
+        if ended.code not in (None, 0):
+            stop_others()
+        raise
     except Exception as error:
         lines = traceback_of_script(error, arguments.script)
         if lines is None:  # an error of the command, not of the script

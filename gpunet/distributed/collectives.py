@@ -30,6 +30,7 @@ class Collective(Launchable):
     """A launch of ``function(communicator, result, *operands, group, **options)`` on contiguous host arrays."""
 
     reads_values = True  # opaque to captured steps
+    meets_others = True
 
     def __init__(self, function: Callable[..., None]) -> None:
         self.name, self._function = function.__name__.strip("_"), function
@@ -102,8 +103,12 @@ ALL_GATHER, REDUCE_SCATTER, ALL_TO_ALL = Collective(_all_gather), Collective(_re
 GATHER, SCATTER = Collective(_gather), Collective(_scatter)
 
 
+#: Unfinished work, whose memory MPI still uses, also if nobody waits for it.
+_pending: set[Work] = set()
+
+
 class Work:
-    """What a collective returns with ``async_op=True``, and :func:`isend` and :func:`irecv` return.
+    """The handle of a collective with ``async_op=True``, of :func:`isend` and of :func:`irecv`.
 
     Args:
         request: of mpi4py; None for work that is done.
@@ -112,6 +117,9 @@ class Work:
 
     def __init__(self, request: Any = None, finish: Callable[[], None] | None = None) -> None:
         self._request, self._finish = request, finish
+        if request is not None:
+            _pending.difference_update([work for work in _pending if work.is_completed()])
+            _pending.add(self)
 
     def wait(self, timeout: Any = None) -> bool:
         """Wait until the work is done."""
@@ -127,6 +135,7 @@ class Work:
         return self._request is None
 
     def _end(self) -> None:
+        _pending.discard(self)
         self._request, finish, self._finish = None, self._finish, None
         if finish is not None:
             finish()
@@ -180,14 +189,14 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
     """Tensors of one shape behind each other in new memory."""
     first = tensors[0]
     out = empty((len(tensors), *first.array.shape), first.array.dtype, first.array)
-    for place, x in zip(out, tensors):
-        COPY(place, x.array)
+    for number, x in enumerate(tensors):
+        COPY(out[number, ...], x.array)
     return make_tensor(out)
 
 
 def _split(joined: Any, tensors: Sequence[Tensor]) -> None:
-    for part, x in zip(joined, tensors):
-        COPY(x.array, part)
+    for number, x in enumerate(tensors):
+        COPY(x.array, joined[number, ...])  # a view, also of a tensor without dimensions
         bump_version(x)
 
 

@@ -36,6 +36,8 @@ def gather_object(obj: Any, object_gather_list: list[Any] | None = None, dst: in
 def broadcast_object_list(object_list: list[Any], src: int = 0, group: Any = None, device: Any = None) -> None:
     """Replace the objects of ``object_list`` by those of process ``src``."""
     found = member("broadcast_object_list", group)
+    if not isinstance(object_list, list):
+        raise ArgumentError(f"broadcast_object_list: object_list={object_list!r}; expected a list, whose objects are replaced")
     received = found.communicator.bcast(object_list, root=rank_in("broadcast_object_list", found, "src", src))
     if len(received) != len(object_list):
         raise ArgumentError(

@@ -53,7 +53,7 @@ class _Alone:
         receive[...] = send
 
     def Bcast(self, array: Any, root: int = 0) -> None:
-        """Nobody else receives it."""
+        """Do nothing: there are no other processes."""
 
     def Allgather(self, send: Any, receive: Any) -> None:
         receive.reshape(-1)[...] = send.reshape(-1)
@@ -71,7 +71,7 @@ class _Alone:
         self.Allgather(send, receive)
 
     def Barrier(self) -> None:
-        """There is nobody to wait for."""
+        """Return at once: there are no other processes."""
 
     def allgather(self, value: Any) -> list[Any]:
         return [value]
@@ -121,7 +121,7 @@ class ProcessGroup:
 
 
 class GroupMember:
-    """What :func:`new_group` returns to a process that is no member."""
+    """The result of :func:`new_group` in a process that is no member."""
 
     NON_GROUP_MEMBER = object()
 
@@ -245,6 +245,8 @@ def new_group(
         ArgumentError: a rank does not exist, or stands twice.
     """
     world = member("new_group", None)
+    if ranks is not None and not isinstance(ranks, (list, tuple, range)):
+        raise ArgumentError(f"new_group: ranks={ranks!r}; expected a list of ranks, or None for all")
     chosen = list(range(world.size())) if ranks is None else list(ranks)
     if len({*chosen}) != len(chosen) or not {*chosen} <= {*range(world.size())} or not chosen:
         raise ArgumentError(f"new_group: ranks={chosen}; expected different ranks from 0 to {world.size() - 1}")
@@ -310,7 +312,7 @@ def get_node_local_rank(fallback_rank: int | None = None) -> int:
 
 
 def get_backend(group: Any = None) -> str:
-    """"mpi"."""
+    """The name of the backend, "mpi"."""
     member("get_backend", group)
     return "mpi"
 
@@ -334,7 +336,13 @@ def get_group_rank(group: Any, global_rank: int) -> int:
 
 
 def barrier(group: Any = None, async_op: bool = False, device_ids: Any = None) -> None:
-    """Wait until all processes of the group are here."""
+    """Wait until all processes of the group are here.
+
+    Raises:
+        ArgumentError: ``async_op`` is True: a barrier waits.
+    """
+    if async_op:
+        raise ArgumentError("barrier: async_op=True; expected False, since a barrier waits")
     member("barrier", group).communicator.Barrier()
 
 

@@ -16,6 +16,8 @@ class Launchable:
     lists = 0  # number of leading arguments that are lists of arrays
     #: The NumPy calls that it makes depend on values (labels, indices, random words), so that a captured step cannot trace it.
     reads_values = False
+    #: Other processes take part, so that a captured step runs it even if nothing reads its result, and nothing else runs it alone.
+    meets_others = False
     widens = False  # whether what NumPy computes of halves is computed on float32 copies, see gpunet.launch.halves
 
     def __call__(self, *arrays: Any, **options: Any) -> None:

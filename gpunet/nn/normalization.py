@@ -341,8 +341,7 @@ class SyncBatchNorm(_BatchNorm):
             raise ShapeError(f"SyncBatchNorm: the input has shape {shape}; expected (batch, channels, ...)")
 
     def forward(self, input: Any) -> Tensor:
-        uses_batch = self.training or self.running_mean is None
-        if not uses_batch or not is_initialized() or get_world_size(self.process_group) == 1:
+        if not self.training or not is_initialized() or get_world_size(self.process_group) == 1:
             return super().forward(input)
         self._check_input_dim(input)
         x = wrap(input)
@@ -368,7 +367,7 @@ class SyncBatchNorm(_BatchNorm):
 
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics towards those of a batch."""
-        if not self.training or self.running_mean is None or mode.current.recomputes:
+        if self.running_mean is None or mode.current.recomputes:
             return
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -389,6 +388,10 @@ class SyncBatchNorm(_BatchNorm):
             The module; if it is a batch norm itself, its replacement.
         """
         if isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm):
+            if isinstance(module.weight, UninitializedParameter) or isinstance(module.running_mean, UninitializedBuffer):
+                raise ArgumentError(
+                    f"convert_sync_batchnorm: {type(module).__name__} does not know its number of features yet; call the model once"
+                )
             dtype = None if module.weight is None else module.weight.dtype
             made = cls(
                 module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats, process_group,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -85,35 +87,53 @@ class DistributedDataParallel(Module):
         limit = 25.0 if bucket_cap_mb is None else float(bucket_cap_mb)
         if not limit > 0:
             raise ArgumentError(f"DistributedDataParallel: bucket_cap_mb={bucket_cap_mb!r}; expected a positive number")
-        self.module = module
+        self.module, self._bucket_bytes = module, limit * 2**20
         self.broadcast_buffers, self.find_unused_parameters, self.require_backward_grad_sync = (
             broadcast_buffers, find_unused_parameters, True
         )  # fmt: skip
-        self._names = {id(p): name for name, p in module.named_parameters() if p.requires_grad}
-        trained = [p for p in module.parameters() if p.requires_grad]
-        if not trained:
+        if not any(p.requires_grad for p in module.parameters()):
             raise ArgumentError("DistributedDataParallel: no parameter requires grad; use the module itself")
         self._check_equal()
         if init_sync:
             for tensor in (*module.parameters(), *module.buffers()):
                 broadcast(tensor.detach(), self.process_group.ranks[0], self.process_group)
-        self._buckets = list(_buckets(trained[::-1], limit * 2**20))
-        self._arrived: set[int] = set()
-        for parameter in trained:
-            if parameter._hooks is None:
-                parameter._hooks = {}
-            RemovableHandle(parameter._hooks, PostAccumulateHook(self._arrive, self._reduce))
+        self._attach()
 
     def _check_equal(self) -> None:
-        """Compare the names, shapes and dtypes of the parameters of all processes."""
-        own = "\n".join(f"{name} {tuple(p.shape)} {p.dtype} {p.requires_grad}" for name, p in self.module.named_parameters())
+        """Compare the names, shapes and dtypes of the parameters and buffers of all processes."""
+        named = [*self.module.named_parameters(), *self.module.named_buffers()]
+        own = "\n".join(f"{name} {tuple(t.shape)} {t.dtype} {t.requires_grad}" for name, t in named)
         digests = self.process_group.communicator.allgather(hashlib.sha256(own.encode()).hexdigest())
         others = [self.process_group.ranks[i] for i, digest in enumerate(digests) if digest != digests[0]]
         if others:
             raise ProcessError(
-                f"DistributedDataParallel: the modules of ranks {', '.join(map(str, others))} have other parameters than that of "
-                f"rank {self.process_group.ranks[0]}; build the same module in all processes"
+                f"DistributedDataParallel: the parameters or buffers of rank {', '.join(map(str, others))} differ in name, shape "
+                f"or dtype from those of rank {self.process_group.ranks[0]}; build the same module in all processes"
             )
+
+    def _attach(self) -> None:
+        """Collect the gradients of the module's parameters from now on."""
+        trained = [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+        self._buckets = list(_buckets(trained[::-1], self._bucket_bytes))
+        self._arrived: set[str] = set()
+        for name, parameter in trained:
+            if parameter._hooks is None:
+                parameter._hooks = {}
+            RemovableHandle(parameter._hooks, PostAccumulateHook(functools.partial(self._arrive, name), self._reduce))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DistributedDataParallel:
+        """A copy of the module in the same group, with gradients of its own."""
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        Module.__init__(made)
+        made.process_group, made._bucket_bytes = self.process_group, self._bucket_bytes
+        made.broadcast_buffers, made.find_unused_parameters = self.broadcast_buffers, self.find_unused_parameters
+        made.require_backward_grad_sync = self.require_backward_grad_sync
+        made.module = copy.deepcopy(self.module, memo)
+        for parameter in made.module.parameters():
+            parameter._hooks = None
+        made._attach()
+        return made
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Call the module."""
@@ -131,8 +151,8 @@ class DistributedDataParallel(Module):
         finally:
             self.require_backward_grad_sync = before
 
-    def _arrive(self, parameter: Tensor) -> None:
-        self._arrived.add(id(parameter))
+    def _arrive(self, name: str, parameter: Tensor) -> None:
+        self._arrived.add(name)
 
     def _reduce(self) -> None:
         """Replace the gradients by their means over the processes."""
@@ -144,53 +164,54 @@ class DistributedDataParallel(Module):
         if missing and not self.find_unused_parameters:
             raise GradientError(
                 f"DistributedDataParallel: backward has computed no gradient, in some or all processes, for {', '.join(missing)}; "
-                "use all parameters in the loss, freeze them by requires_grad_(False), or pass find_unused_parameters=True"
+                "use all parameters in the loss, pass find_unused_parameters=True, or freeze them by requires_grad_(False) before "
+                "DistributedDataParallel"
             )
 
-    def _reduce_bucket(self, bucket: list[Tensor], arrived: set[int]) -> list[str]:
+    def _reduce_bucket(self, bucket: list[tuple[str, Tensor]], arrived: set[str]) -> list[str]:
         """Average the gradients of a bucket; return the names of the parameters that lack one in some process.
 
-        One number for each parameter, 1 where this process has its gradient, travels behind the gradients.
+        One number for each parameter, 1 where this process has computed its gradient, travels behind the gradients.
         """
-        like = bucket[0].array
-        size = sum(p.array.size for p in bucket)
+        is_complete = all(name in arrived for name, _ in bucket)
+        if not is_complete:
+            graph_break("a step with parameters that have no gradient", "use all parameters in the loss")
+        like = bucket[0][1].array
+        size = sum(p.array.size for _, p in bucket)
         flat = empty((size + len(bucket),), like.dtype, like)
         parts, start = [], 0
-        for place, p in enumerate(bucket):
+        for place, (name, p) in enumerate(bucket):
             parts.append(flat[start : start + p.array.size].reshape(p.array.shape))
             start += p.array.size
-            gradient = p.grad if id(p) in arrived else None
-            FILL(flat[size + place : size + place + 1], value=float(gradient is not None))
-            if gradient is None:
+            FILL(flat[size + place : size + place + 1], value=float(name in arrived))
+            if p.grad is None:
                 FILL(parts[-1], value=0)
             else:
-                COPY(parts[-1], gradient.array)
+                COPY(parts[-1], p.grad.array)
         ALL_REDUCE(flat, group=self.process_group, op=ReduceOp.AVG)
-        if active.tape is not None:
-            if any(id(p) not in arrived for p in bucket):
-                graph_break("a step with unused parameters", "use all parameters in the loss")
+        if active.tape is not None and is_complete:
             shares = [1.0] * len(bucket)
         else:
-            shares = devices.to_host(flat[size:]).astype("float64").tolist()
-        for p, part, share in zip(bucket, parts, shares):
+            shares = devices.to_host(flat[size:]).real.astype("float64").tolist()
+        for (_, p), part, share in zip(bucket, parts, shares):
             if share:
                 gradient = make_tensor(empty(p.array.shape, p.array.dtype, p.array)) if p.grad is None else p.grad
                 COPY(gradient.array, part)
                 bump_version(gradient)
                 p.grad = gradient
-        return [self._names[id(p)] for p, share in zip(bucket, shares) if share < 1.0]
+        return [name for (name, _), share in zip(bucket, shares) if share < 1.0]
 
 
-def _buckets(parameters: Sequence[Tensor], limit: float) -> Iterator[list[Tensor]]:
-    """The parameters in order, in lists of one dtype and device of up to ``limit`` bytes, or of one parameter."""
-    open_buckets: dict[Any, list[Tensor]] = {}
-    for p in parameters:
+def _buckets(parameters: Sequence[tuple[str, Tensor]], limit: float) -> Iterator[list[tuple[str, Tensor]]]:
+    """The named parameters in order, in lists of one dtype and device of up to ``limit`` bytes, or of one parameter."""
+    open_buckets: dict[Any, list[tuple[str, Tensor]]] = {}
+    for name, p in parameters:
         key = (p.dtype, p.device)
         bucket = open_buckets.setdefault(key, [])
-        if bucket and sum(q.array.nbytes for q in bucket) + p.array.nbytes > limit:
+        if bucket and sum(q.array.nbytes for _, q in bucket) + p.array.nbytes > limit:
             yield bucket
             bucket = open_buckets[key] = []
-        bucket.append(p)
+        bucket.append((name, p))
     yield from open_buckets.values()
 
 

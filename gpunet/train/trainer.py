@@ -120,8 +120,8 @@ class Trainer:
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise ArgumentError(
-                    f"{self._function}: callbacks contains {callback!r}; expected objects of a subclass of Callback, which overrides "
-                    "on_step or on_epoch"
+                    f"{self._function}: callbacks contains {callback!r}; expected objects of a subclass of Callback, which "
+                    "overrides on_step or on_epoch"
                 )
         if precision not in PRECISIONS:
             raise ArgumentError(f"{self._function}: precision={precision!r}; expected one of {', '.join(PRECISIONS)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from typing import Any
@@ -201,9 +202,51 @@ def unused() -> None:
         model(gpunet.ones(1, 2), rank == 0).sum().backward()
 
 
+def numbers() -> None:
+    """Tensors without dimensions, and collectives whose results only some processes use, in captured steps."""
+    rank, size = distributed.get_rank(), distributed.get_world_size()
+
+    @gpunet.capture
+    def step(x: Any) -> Any:
+        loss = x.sum()
+        mean = loss.clone()
+        distributed.all_reduce(mean, distributed.ReduceOp.AVG)
+        parts = [gpunet.zeros(()) for _ in range(size)]
+        distributed.all_gather(parts, loss)
+        total = loss.clone()
+        distributed.reduce(total, 0)
+        return mean if rank == 0 else loss, [p * 1 for p in parts]
+
+    for number in range(4):
+        result, parts = step(gpunet.full((2,), float(number + rank)))
+        assert [p.item() for p in parts] == [2.0 * (number + k) for k in range(size)]
+        assert rank or result.item() == 2.0 * number + (size - 1)
+    x = gpunet.zeros(())
+    distributed.scatter(x, [gpunet.tensor(float(k)) for k in range(size)] if rank == 0 else None)
+    assert x.item() == rank
+    distributed.reduce_scatter(x, [gpunet.tensor(1.0 + k) for k in range(size)])
+    assert x.item() == size * (1.0 + rank)
+
+
+def accumulated_and_unused() -> None:
+    """Where a process has no new gradient, its accumulated one counts."""
+    rank = distributed.get_rank()
+    model = DistributedDataParallel(Branches(), find_unused_parameters=True)
+    with model.no_sync():
+        model(gpunet.ones(1, 2), True).sum().backward()
+    model._arrived.clear()
+    model(gpunet.full((1, 2), 4.0), rank == 0).sum().backward()
+    inner: Any = model.module
+    assert inner.second.weight.grad.tolist() == [[3.0, 3.0]]  # the mean of 1 + 4 and 1
+    copied = copy.deepcopy(model)
+    copied(gpunet.full((1, 2), float(rank)), True).sum().backward()
+    assert copied.module.second.weight.grad.tolist() == [[3.5, 3.5]]
+    assert inner.second.weight.grad.tolist() == [[3.0, 3.0]]
+
+
 def different() -> None:
     rank = distributed.get_rank()
-    with pytest.raises(gpunet.errors.ProcessError, match="ranks 1 have other parameters"):
+    with pytest.raises(gpunet.errors.ProcessError, match="the parameters or buffers of rank 1 differ"):
         DistributedDataParallel(nn.Linear(2, 2 + (rank == 1)))
 
 

@@ -35,8 +35,11 @@ def run(count: int, *arguments: str, **environment: str) -> subprocess.Completed
 @needs_mpi
 @pytest.mark.parametrize(
     "name, count",
-    [("collectives", 3), ("data_parallel", 2), ("accumulation", 3), ("unused", 2), ("different", 2)],
-)
+    [
+        ("collectives", 3), ("data_parallel", 2), ("accumulation", 3), ("unused", 2), ("different", 2), ("numbers", 2),
+        ("accumulated_and_unused", 2),
+    ],
+)  # fmt: skip
 def test_program(name: str, count: int) -> None:
     emulated = {"TEST_EMULATED": "1"} if emulator.available() else {}
     done = run(count, "-m", "tests.distributed.programs", name, **emulated)
@@ -174,3 +177,35 @@ def test_wrong_arguments_are_named(alone: None) -> None:
         DistributedDataParallel(nn.ReLU())
     with pytest.raises(ArgumentError, match=r"ranks=\[0, 5\]"):
         distributed.new_group([0, 5])
+
+
+def test_more_wrong_arguments_are_named(alone: None) -> None:
+    with pytest.raises(ArgumentError, match="barrier: async_op=True"):
+        distributed.barrier(async_op=True)
+    with pytest.raises(ArgumentError, match="new_group: ranks=3"):
+        distributed.new_group(3)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="broadcast_object_list: object_list="):
+        distributed.broadcast_object_list((1, 2))  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="LazyBatchNorm2d does not know its number of features"):
+        nn.SyncBatchNorm.convert_sync_batchnorm(nn.LazyBatchNorm2d())
+
+
+def test_explain_runs_no_collective(alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    communicator = type(distributed.group.WORLD.communicator)  # type: ignore[attr-defined]
+    run = communicator.Allreduce
+    monkeypatch.setattr(communicator, "Allreduce", lambda *args, **options: calls.append(1) or run(*args, **options))
+
+    @gpunet.capture
+    def step(x: Any) -> Any:
+        y = x * 2
+        distributed.all_reduce(y)
+        return x + 1  # nothing reads y
+
+    for _ in range(3):
+        step(gpunet.ones(2))
+    before = len(calls)
+    step(gpunet.ones(2))
+    assert len(calls) == before + 1
+    step.explain()
+    assert len(calls) == before + 1

@@ -35,8 +35,8 @@ MIN_REGION_WORK = 1 << 19
 MIN_PART_WORK = 1 << 23  # of all regions between two NumPy calls: less is not worth waking a helper
 _MAX_CHUNKS = 32
 
-#: Pause instructions before a helper goes to sleep: about 1 ms, more than what lies between two regions of a part, such as the small
-#: products of attention, or the steps of a recurrence.  A helper that has gone to sleep is missing for the rest of the part.
+#: Pause instructions before a helper goes to sleep: about 1 ms, more than what lies between two regions of a part, such as the
+#: small products of attention, or the steps of a recurrence.  A helper that has gone to sleep is missing for the rest of the part.
 MAX_SPINS = 40_000
 
 #: A trial times steps in turns with and without helpers, of 64 steps each or fewer if they take long.  The mean step of
