@@ -133,7 +133,7 @@ def _leaf_of(name: str, text: str) -> str:
 def _repr(value: Any) -> str:
     text = re.sub(r"\s+", " ", repr(value))[:200]
     shape = getattr(value, "shape", None)
-    return text if shape is None else f"{text} {tuple(shape)} {value.dtype}"
+    return f"{text} {tuple(shape)} {value.dtype}" if hasattr(value, "dtype") else text
 
 
 #: Magnitude of the gradients that :func:`_weights` draws.
