@@ -132,8 +132,7 @@ def _leaf_of(name: str, text: str) -> str:
 
 def _repr(value: Any) -> str:
     text = re.sub(r"\s+", " ", repr(value))[:200]
-    shape = getattr(value, "shape", None)
-    return f"{text} {tuple(shape)} {value.dtype}" if hasattr(value, "dtype") else text
+    return f"{text} {tuple(value.shape)} {value.dtype}" if hasattr(value, "dtype") else text
 
 
 #: Magnitude of the gradients that :func:`_weights` draws.
