@@ -97,7 +97,8 @@ class Flow:
         gradients: norm of the gradient with respect to these outputs.
         weight_gradients: norm of the gradient with respect to the weights.
         updates: norm of the change of the weights by a step over the norm of the weights.
-        saturated: share of saturated outputs of the activation.
+        saturated: share of saturated outputs of the activation; NaN where no later layer reads it.
+        samples: in the activation.
         last_alive: for each layer and unit, the index among ``steps`` where its activation was last not 0; None if unknown.
     """
 
@@ -110,6 +111,7 @@ class Flow:
     weight_gradients: ndarray
     updates: ndarray
     saturated: ndarray
+    samples: ndarray
     last_alive: list[ndarray | None]
 
     def dead(self) -> ndarray:

@@ -106,6 +106,44 @@ def test_an_output_with_a_small_weight_in_the_loss_is_no_explosion() -> None:
     assert is_named(Case("", "healthy", Net, nets.blobs(), nets.sgd()))
 
 
+class Detector(nn.Module):
+    """A learned head of its own with a sigmoid, which runs before the last layer."""
+
+    def __init__(self, reads: bool, is_late: bool = False) -> None:
+        super().__init__()
+        self.body, self.conf, self.sigmoid = nn.Sequential(nn.Linear(16, 32), nn.ReLU()), nn.Linear(32, 8), nn.Sigmoid()
+        self.cls, self.reads, self.is_late = nn.Linear(40 if reads else 32, 4), reads, is_late
+        with gpunet.no_grad():
+            self.conf.bias.fill_(30.0)
+
+    def forward(self, x: Any) -> Any:
+        hidden = self.body(x)
+        conf = self.conf(hidden)
+        conf = conf if self.is_late else self.sigmoid(conf)
+        out = self.cls(gpunet.cat([hidden, conf], 1) if self.reads else hidden)
+        return out + (self.sigmoid(conf) if self.is_late else conf).mean()
+
+
+def test_a_head_that_no_layer_reads_may_saturate() -> None:
+    for is_late in (False, True):
+        assert is_named(Case("", "healthy", lambda late=is_late: Detector(False, late), nets.blobs(), nets.sgd()))
+    flow = nets.train(Case("", "saturated", lambda: Detector(True), nets.blobs(), nets.sgd()))
+    assert flow.verdict().findings[0].layers == (2,)
+
+
+def test_a_function_belongs_to_the_layer_that_it_follows() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.first, self.second = nn.Linear(16, 32), nn.Linear(32, 4), nn.Linear(32, 4)
+
+        def forward(self, x: Any) -> Any:
+            hidden = F.tanh(self.body(x))
+            return self.first(hidden) + self.second(hidden)
+
+    assert nets.train(Case("", "healthy", Net, nets.blobs(), nets.sgd())).flow().activations == ["tanh", "", ""]
+
+
 # ---- figures --------------------------------------------------------------------------------------------------------
 
 
@@ -157,7 +195,9 @@ def test_saturation_and_pooled_activations() -> None:
         flow.step()
     found = flow.flow()
     assert found.activations == ["relu", "tanh", ""]
-    assert found.dead()[0] == 0.75 and found.dead()[1:].tolist() != [0.0, 0.0] and found.saturated[0, 1] == 1.0
+    numpy.testing.assert_array_equal(found.dead(), [0.75, numpy.nan, numpy.nan])  # flattened, units cannot be told apart
+    numpy.testing.assert_array_equal(found.saturated[0], [numpy.nan, 1.0, numpy.nan])
+    numpy.testing.assert_array_equal(found.samples[0], [8.0, 8.0, numpy.nan])
 
 
 def test_a_layer_that_does_not_run_is_left_out() -> None:
