@@ -28,7 +28,7 @@ from gpunet.launch.tape import active, record, unrecorded, user_line
 from gpunet.nn.utils import get_total_norm
 from gpunet.optim import Optimizer
 from gpunet.train.callbacks import Callback
-from gpunet.train.rate_finder import everything_kept
+from gpunet.train.keeping import everything_kept
 
 __all__ = ["Anomaly", "AnomalyFinder"]
 

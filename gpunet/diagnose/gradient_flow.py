@@ -25,7 +25,7 @@ from gpunet.nn.utils import get_total_norm
 from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.join import cat
 from gpunet.train.callbacks import Callback
-from gpunet.train.history import subplots
+from gpunet.train.drawing import subplots
 
 __all__ = ["GradientFlow"]
 

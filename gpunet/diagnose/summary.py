@@ -15,7 +15,7 @@ from gpunet.diagnose.launches import Observer, multiply_adds_of
 from gpunet.errors import ArgumentError
 from gpunet.launch.tape import record
 from gpunet.ops.creation import zeros
-from gpunet.train.rate_finder import everything_kept
+from gpunet.train.keeping import everything_kept
 
 __all__ = ["Summary", "SummaryRow", "summary"]
 
@@ -92,8 +92,8 @@ def summary(model: nn.Module, input: Any) -> Summary:
         print(diagnose.summary(model, (32, 1, 28, 28)))
 
     The network runs forward in the mode that it is in; weights, buffers, gradients and random numbers are as before afterwards.
-    Multiply-adds are the extents of the matrix products that are launched, convolutions included; those of attention and recurrent
-    layers are half of their FLOPs.
+    Multiply-adds are those of the matrix products that are launched: linear layers, convolutions, attention, recurrence.  A lazy
+    layer has its parameters from then on.
 
     Args:
         model: the network.

@@ -182,8 +182,8 @@ def _exploding_in_time(flow: Flow) -> list[Finding]:
             skipped = flow.steps[onset] - flow.steps[onset - 1] - 1
             unknown = f"; the {skipped} steps before it are not recorded" if skipped else ""
             text = (
-                f"the gradients are infinite or NaN from step {flow.steps[onset]} on, though they and the updates were normal until "
-                f"step {flow.steps[onset - 1]}{unknown}"
+                f"the gradients are infinite or NaN from step {flow.steps[onset]} on, though they and the updates were normal "
+                f"until step {flow.steps[onset - 1]}{unknown}"
             )
             return [Finding("exploding", text, _ANOMALY_FINDER, (), flow.steps[onset])]
         size = f"to {norm / usual:.0f} times their norm" if broken_at is None else (
@@ -242,8 +242,8 @@ def _large_targets(flow: Flow) -> list[Finding]:
     if not (math.isfinite(now) and now > TIME_RATIO * start and error <= ONSET_RATIO * gradients[0]):
         return []
     text = (
-        f"the targets are large: the outputs of {flow.label(len(flow.names) - 1)} have grown from {outputs[0]:.2g} to {now:.2g}, and "
-        "the weights with them, while the gradient there has not"
+        f"the targets are large: the outputs of {flow.label(len(flow.names) - 1)} have grown from {outputs[0]:.2g} to {now:.2g}, "
+        "and the weights with them, while the gradient there has not"
     )
     return [Finding("targets", text, _SCALED_TARGETS, (len(flow.names),))]
 
