@@ -6,6 +6,7 @@ again, launch by launch, with the weights and the inputs of that step.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,7 +99,8 @@ class AnomalyFinder(Callback):
                 finder.step()
 
     It is also a callback: ``Trainer(..., callbacks=[AnomalyFinder(model, optimizer)])``, also with captured steps.  On the CPU
-    ``optimizer.step()`` itself raises, before it changes a weight.  On a GPU nothing waits: from the first bad step on the
+    ``optimizer.step()`` itself raises, before it changes a weight; of ``step(closure)``, behind the call of the closure that
+    computed the gradients, with the weights of that call (a line search tries several).  On a GPU nothing waits: from the first bad step on the
     optimizer's launches change nothing, and :meth:`step` raises, at the latest after ``every`` steps.  Then forward and backward
     run again with the inputs and the gradient of the output of the bad step; on a GPU those are of the last step that ran.
     Dropout draws other numbers then.  The weights, buffers and gradients stay those of the bad step.
@@ -190,9 +192,29 @@ class AnomalyFinder(Callback):
             kept.copy_(gradient.detach())
         self._gradient = kept
 
-    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        """The step pre-hook: check the gradients now, or behind each call of a closure, which computes them."""
+        if optimizer._skip is not None:
+            return None
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if not callable(closure):
+            self._check_gradients(optimizer, is_first=True)
+            return None
+        calls = itertools.count()
+
+        def checked() -> Any:
+            loss = closure()
+            self._check_gradients(optimizer, is_first=not next(calls))
+            return loss
+
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": checked}
+        return (args[0], checked, *args[2:]), kwargs
+
+    def _check_gradients(self, optimizer: Optimizer, is_first: bool) -> None:
+        """Stop, or on a GPU skip the step, if a gradient is not finite; the first check of a step counts it."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if not gradients or optimizer._skip is not None:
+        if not gradients:
             return
         device = gradients[0].device
         if self._flags is None:
@@ -201,7 +223,7 @@ class AnomalyFinder(Callback):
                 self._flags[1] = float(self.num_steps)
         rely_on([self._flags])
         if device.type != "cuda":
-            _STOP(self._flags.array, *(gradient.array for gradient in gradients), finder=self)
+            _STOP(self._flags.array, *(gradient.array for gradient in gradients), finder=self, is_first=is_first)
             return
         if not optimizer.skips_on_device:
             raise ArgumentError(
@@ -213,7 +235,8 @@ class AnomalyFinder(Callback):
             found = self._flags[:1]
             is_bad = (largest - largest != 0.0).to(float64).reshape(1)
             found.copy_(found + is_bad - found * is_bad)
-            self._flags[1:].add_(1.0 - found)
+            if is_first:
+                self._flags[1:].add_(1.0 - found)
         optimizer._skip, self._is_skipping = found.array, True
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -285,11 +308,11 @@ def _of_loss(step: int, output: Range, gradient: Range) -> Anomaly:
     return Anomaly(step, "loss", "", "", "", (output, gradient), text)
 
 
-def _stop(xp: Any, flags: Any, *gradients: Any, finder: AnomalyFinder) -> None:
-    """Count a step; raise if a gradient is not finite."""
+def _stop(xp: Any, flags: Any, *gradients: Any, finder: AnomalyFinder, is_first: bool) -> None:
+    """Count a step at its first check; raise if a gradient is not finite."""
     if not all(map(_is_finite, gradients)):
-        finder.report(int(devices.to_host(flags)[1]) + 1)
-    flags[1] += 1.0
+        finder.report(int(devices.to_host(flags)[1]) + is_first)
+    flags[1] += float(is_first)
 
 
 def _is_finite(gradient: Any) -> bool:
