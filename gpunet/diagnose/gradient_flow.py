@@ -16,6 +16,7 @@ from gpunet.autograd.graph import Node
 from gpunet.backend import devices
 from gpunet.backend.dtypes import float64, is_floating
 from gpunet.captured.ir import tree_leaves
+from gpunet.diagnose.arguments import check_every, check_model
 from gpunet.diagnose.verdict import SATURATED_SLOPE, Flow, Verdict, judge
 from gpunet.errors import ArgumentError, GradientError
 from gpunet.launch.stateful import rely_on
@@ -106,10 +107,8 @@ class GradientFlow(Callback):
     """
 
     def __init__(self, model: nn.Module, *, every: int = 1) -> None:
-        if not isinstance(model, nn.Module):
-            raise ArgumentError(f"GradientFlow: model is a {type(model).__name__}; expected a Module")
-        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-            raise ArgumentError(f"GradientFlow: every={every!r}; expected a positive integer")
+        check_model(model, "GradientFlow")
+        check_every(every, "GradientFlow")
         self.model, self.every = model, every
         named = ((name or type(module).__name__, module) for name, module in model.named_modules())
         self._layers = [layer for name, module in named if (layer := _Layer(name, module)).weights]

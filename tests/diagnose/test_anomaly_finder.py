@@ -198,7 +198,8 @@ def test_a_closure_is_checked_behind_its_calls(name: str, by_name: bool) -> None
     x[2] *= 100.0
     optimizer = getattr(optim, name)(model.parameters(), lr=0.01)
     weights: list[Any] = []
-    with diagnose.AnomalyFinder(model, optimizer) as finder, pytest.raises(GradientError, match="step 3: exp in middle"):
+
+    def train() -> None:
         for inputs in x:
             def closure(inputs: Any = inputs) -> Any:
                 optimizer.zero_grad()
@@ -209,6 +210,9 @@ def test_a_closure_is_checked_behind_its_calls(name: str, by_name: bool) -> None
 
             optimizer.step(**{"closure": closure}) if by_name else optimizer.step(closure)
             finder.step()
+
+    with diagnose.AnomalyFinder(model, optimizer) as finder, pytest.raises(GradientError, match="step 3: exp in middle"):
+        train()
     assert finder.anomaly is not None and finder.anomaly.op == "exp"
     assert all((p == before).all() and p.isfinite().all() for p, before in zip(model.parameters(), weights))
 
