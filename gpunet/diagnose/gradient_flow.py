@@ -47,7 +47,7 @@ _PASSING = ("reshape", "view", "flatten", "max_pool1d", "max_pool2d", "max_pool3
 #: The figures of a layer that are one number; the largest activation of each unit follows.  All are at least 0.
 _OUTPUT, _GRADIENT, _SATURATED, _SAMPLES = range(4)
 _MISSING = -1.0  # of a layer that does not run in a step
-_NO_NODE = object()  # of an activation that needs no gradient: any later layer may read it
+_NO_NODE = -1  # of an activation that needs no gradient: any later layer may read it
 
 
 class _Layer:
@@ -58,7 +58,7 @@ class _Layer:
         self.weights = [p for p in module._parameters.values() if p is not None and p.ndim >= 2]
         self.order = -1  # of execution
         self.activation, self.has_activation_module = "", False
-        self.activation_node: Any = None  # in the graph, of this step
+        self.activation_node: int | None = None  # its sequence number in this step's graph
         self.is_read = False  # whether a later layer reads the activation; otherwise it belongs to the loss, and may saturate
         self.figures: Any = None  # a tensor
         self.num_units = 0
@@ -121,8 +121,9 @@ class GradientFlow(Callback):
         self._handles: list[Any] = []
         self._latest: _Layer | None = None  # that has run
         self._run: list[_Layer] = []  # in this step, in order
-        self._seen: set[Any] = set()  # nodes of this step's graph whose results reach the input of a layer
-        self._makers: dict[Any, _Layer] = {}  # the layers by the nodes of their outputs, of this step
+        # sequence numbers of nodes of this step's graph, which they do not keep alive
+        self._seen: set[int] = set()  # of those whose results reach the input of a layer
+        self._makers: dict[int, _Layer] = {}  # of the outputs of layers
         self._is_due = False
 
     # -- recording
@@ -215,7 +216,7 @@ class GradientFlow(Callback):
         self._mark_read([value._node for value in tree_leaves((args, kwargs), Tensor)])
         self._latest = layer
         if isinstance(output._node, Node):
-            self._makers[output._node] = layer
+            self._makers[output._node.sequence] = layer
         if layer not in self._run:
             layer.order = max(layer.order, len(self._run))
             self._run.append(layer)
@@ -239,8 +240,8 @@ class GradientFlow(Callback):
     def _maker_of(self, node: Any) -> _Layer | None:
         """The layer of whose output alone an activation, by its node, is a function, also through norms; None if unknown."""
         while isinstance(node, Node):
-            if node in self._makers:
-                return self._makers[node]
+            if node.sequence in self._makers:
+                return self._makers[node.sequence]
             below = [edge[0] for edge in node.edges if edge is not None and isinstance(edge[0], Node)]
             node = below[0] if len(below) == 1 else None
         return None
@@ -249,15 +250,15 @@ class GradientFlow(Callback):
         """Mark the activations that the inputs of a layer, by their nodes, depend on; each node is visited once in a step."""
         while nodes:
             node = nodes.pop()
-            if isinstance(node, Node) and node not in self._seen:
-                self._seen.add(node)
+            if isinstance(node, Node) and node.sequence not in self._seen:
+                self._seen.add(node.sequence)
                 nodes += [edge[0] for edge in node.edges if edge is not None]
         for layer in self._run:
-            layer.is_read = layer.is_read or layer.activation_node in self._seen or layer.activation_node is _NO_NODE
+            layer.is_read = layer.is_read or layer.activation_node in self._seen or layer.activation_node == _NO_NODE
 
     def _write_activation(self, layer: _Layer, name: str, output: Any, node: Any) -> None:
         """Write the figures of an activation behind a layer; ``node`` is the activation's, None if it needs no gradient."""
-        layer.activation, layer.activation_node = name, _NO_NODE if node is None else node
+        layer.activation, layer.activation_node = name, node.sequence if isinstance(node, Node) else _NO_NODE
         slope = SLOPES.get(name)
         with no_grad():
             if slope is not None:

@@ -78,11 +78,10 @@ def test_attention_and_recurrence_count() -> None:
     (nn.Conv2d(4, 8, 3, stride=2, groups=2), (1, 4, 9, 9), 16 * 8 * 2 * 9),
     (nn.Conv3d(2, 4, 3), (1, 2, 5, 5, 5), 27 * 4 * 2 * 27),
     (nn.MaxPool2d(7, 1, 3), (1, 4, 32, 32), 0), (nn.AvgPool2d(7, 1, 3), (1, 4, 32, 32), 0),
-    (nn.LayerNorm(8), (4, 8), 0), (nn.GELU(), (4, 8), 0), (nn.Bilinear(3, 4, 5), None, 2 * 5 * 3 * 4),
+    (nn.LayerNorm(8), (4, 8), 0), (nn.GELU(), (4, 8), 0),
 ])  # fmt: skip
 def test_multiply_adds_by_hand(model: Any, shape: Any, by_hand: int) -> None:
-    found = diagnose.summary(model, shape if shape else (gpunet.ones(2, 3), gpunet.ones(2, 4))).multiply_adds
-    assert found >= by_hand if shape is None else found == by_hand
+    assert diagnose.summary(model, shape).multiply_adds == by_hand
 
 
 def test_a_lazy_network() -> None:
