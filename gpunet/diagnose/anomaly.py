@@ -6,6 +6,7 @@ again, launch by launch, with the weights and the inputs of that step.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from gpunet.autograd import Tensor, enable_grad, engine, make_tensor, no_grad
 from gpunet.autograd.graph import Node
 from gpunet.backend import devices
 from gpunet.backend.dtypes import float32, float64, is_floating
+from gpunet.captured.ir import tree_leaves
+from gpunet.diagnose.arguments import check_every, check_model
 from gpunet.diagnose.launches import Observer
 from gpunet.errors import ArgumentError, GradientError
 from gpunet.launch.kernel import Kernel
@@ -28,7 +31,7 @@ from gpunet.launch.tape import active, record, unrecorded, user_line
 from gpunet.nn.utils import get_total_norm
 from gpunet.optim import Optimizer
 from gpunet.train.callbacks import Callback
-from gpunet.train.rate_finder import everything_kept
+from gpunet.train.keeping import everything_kept
 
 __all__ = ["Anomaly", "AnomalyFinder"]
 
@@ -71,7 +74,7 @@ class Anomaly:
         op: the function that the user called, "" if none is to blame.
         layer: the module that it ran in, such as "layers.2 (Linear)", or the name of the parameter; "" if it ran in none.
         line: the user's line, "" in a backward pass.
-        inputs: the ranges of what the op got.
+        inputs: the ranges of the inputs of the op.
         text: all of this in words.
     """
 
@@ -98,10 +101,11 @@ class AnomalyFinder(Callback):
                 finder.step()
 
     It is also a callback: ``Trainer(..., callbacks=[AnomalyFinder(model, optimizer)])``, also with captured steps.  On the CPU
-    ``optimizer.step()`` itself raises, before it changes a weight.  On a GPU nothing waits: from the first bad step on the
-    optimizer's launches change nothing, and :meth:`step` raises, at the latest after ``every`` steps.  Then forward and backward
-    run again with the inputs and the gradient of the output of the bad step; on a GPU those are of the last step that ran.
-    Dropout draws other numbers then.  The weights, buffers and gradients stay those of the bad step.
+    ``optimizer.step()`` itself raises, before it changes a weight.  ``optimizer.step(closure)`` raises behind the call of the
+    closure that computed the gradients, with the weights of that call; a line search tries several.  On a GPU nothing waits: from
+    the first bad step on the optimizer's launches change nothing, and :meth:`step` raises, at the latest after ``every`` steps.
+    Then forward and backward run again with the inputs and the gradient of the output of the bad step; on a GPU those are of the
+    last step that ran.  Dropout draws other numbers then.  The weights, buffers and gradients stay those of the bad step.
 
     Gradients under a GradScaler are not looked at: they overflow as a matter of course, and it skips those steps.
 
@@ -118,12 +122,10 @@ class AnomalyFinder(Callback):
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, *, every: int = 10) -> None:
-        if not isinstance(model, nn.Module):
-            raise ArgumentError(f"AnomalyFinder: model is a {type(model).__name__}; expected a Module")
+        check_model(model, "AnomalyFinder")
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError(f"AnomalyFinder: optimizer is a {type(optimizer).__name__}; expected an Optimizer")
-        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-            raise ArgumentError(f"AnomalyFinder: every={every!r}; expected a positive integer")
+        check_every(every, "AnomalyFinder")
         self.model, self.optimizer, self.every = model, optimizer, every
         self.anomaly: Anomaly | None = None
         self.num_steps = 0
@@ -190,9 +192,29 @@ class AnomalyFinder(Callback):
             kept.copy_(gradient.detach())
         self._gradient = kept
 
-    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        """The step pre-hook: check the gradients now, or behind each call of a closure, which computes them."""
+        if optimizer._skip is not None:
+            return None
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if not callable(closure):
+            self._check_gradients(optimizer, is_first=True)
+            return None
+        calls = itertools.count()
+
+        def checked() -> Any:
+            loss = closure()
+            self._check_gradients(optimizer, is_first=not next(calls))
+            return loss
+
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": checked}
+        return (args[0], checked, *args[2:]), kwargs
+
+    def _check_gradients(self, optimizer: Optimizer, is_first: bool) -> None:
+        """Stop, or on a GPU skip the step, if a gradient is not finite; the first check of a step counts it."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if not gradients or optimizer._skip is not None:
+        if not gradients:
             return
         device = gradients[0].device
         if self._flags is None:
@@ -201,7 +223,7 @@ class AnomalyFinder(Callback):
                 self._flags[1] = float(self.num_steps)
         rely_on([self._flags])
         if device.type != "cuda":
-            _STOP(self._flags.array, *(gradient.array for gradient in gradients), finder=self)
+            _STOP(self._flags.array, *(gradient.array for gradient in gradients), finder=self, is_first=is_first)
             return
         if not optimizer.skips_on_device:
             raise ArgumentError(
@@ -213,7 +235,8 @@ class AnomalyFinder(Callback):
             found = self._flags[:1]
             is_bad = (largest - largest != 0.0).to(float64).reshape(1)
             found.copy_(found + is_bad - found * is_bad)
-            self._flags[1:].add_(1.0 - found)
+            if is_first:
+                self._flags[1:].add_(1.0 - found)
         optimizer._skip, self._is_skipping = found.array, True
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -285,11 +308,11 @@ def _of_loss(step: int, output: Range, gradient: Range) -> Anomaly:
     return Anomaly(step, "loss", "", "", "", (output, gradient), text)
 
 
-def _stop(xp: Any, flags: Any, *gradients: Any, finder: AnomalyFinder) -> None:
-    """Count a step; raise if a gradient is not finite."""
+def _stop(xp: Any, flags: Any, *gradients: Any, finder: AnomalyFinder, is_first: bool) -> None:
+    """Count a step at its first check; raise if a gradient is not finite."""
     if not all(map(_is_finite, gradients)):
-        finder.report(int(devices.to_host(flags)[1]) + 1)
-    flags[1] += 1.0
+        finder.report(int(devices.to_host(flags)[1]) + is_first)
+    flags[1] += float(is_first)
 
 
 def _is_finite(gradient: Any) -> bool:
@@ -308,10 +331,7 @@ _STOP = Shim("stop_unless_finite", _stop, widens=False, reads_values=True)
 
 def _first_tensor(value: Any) -> Tensor | None:
     """The first floating tensor in a network's output."""
-    if _is_real(value):
-        return value
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
-    return next((found for item in items if (found := _first_tensor(item)) is not None), None)
+    return next(tree_leaves(value, _is_real), None)
 
 
 def _is_real(value: Any) -> bool:
@@ -397,7 +417,7 @@ class _Search(Observer):
                     self.found.layer = self._running[-1][1]
 
     def end_of_forward(self, output: Tensor | None) -> None:
-        """Name the op of what was found in forward: the first node that was made behind the launch."""
+        """Name the op of the launch that was found in forward: the first node that was made behind it."""
         self._is_backward = True
         if self.found is None or output is None:
             return
@@ -414,7 +434,7 @@ class _Search(Observer):
             self.found.op = best.public_name
 
     def _on_node(self, node: Node, gradients: Any) -> None:
-        """Name op and layer of what was found while the backward of this node ran."""
+        """Name op and layer of the launch that was found while the backward of this node ran."""
         if active.tape is self and self.found is not None and self.found.is_backward and not self.found.op:
             self.found.op = node.public_name
             self.found.layer = next((name for first, last, name in self._spans if first < node.sequence < last), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -11,8 +12,11 @@ import numpy
 
 from gpunet import nn
 from gpunet.autograd import Tensor, is_grad_enabled, make_tensor, no_grad
+from gpunet.autograd.graph import Node
 from gpunet.backend import devices
 from gpunet.backend.dtypes import float64, is_floating
+from gpunet.captured.ir import tree_leaves
+from gpunet.diagnose.arguments import check_every, check_model
 from gpunet.diagnose.verdict import SATURATED_SLOPE, Flow, Verdict, judge
 from gpunet.errors import ArgumentError, GradientError
 from gpunet.launch.stateful import rely_on
@@ -22,7 +26,7 @@ from gpunet.nn.utils import get_total_norm
 from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.join import cat
 from gpunet.train.callbacks import Callback
-from gpunet.train.history import subplots
+from gpunet.train.drawing import subplots
 
 __all__ = ["GradientFlow"]
 
@@ -41,8 +45,9 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTran
 #: Functions through which an activation reaches the next layer with values of its own.
 _PASSING = ("reshape", "view", "flatten", "max_pool1d", "max_pool2d", "max_pool3d")
 #: The figures of a layer that are one number; the largest activation of each unit follows.  All are at least 0.
-_OUTPUT, _GRADIENT, _SATURATED = range(3)
+_OUTPUT, _GRADIENT, _SATURATED, _SAMPLES = range(4)
 _MISSING = -1.0  # of a layer that does not run in a step
+_NO_NODE = -1  # of an activation that needs no gradient: any later layer may read it
 
 
 class _Layer:
@@ -53,9 +58,16 @@ class _Layer:
         self.weights = [p for p in module._parameters.values() if p is not None and p.ndim >= 2]
         self.order = -1  # of execution
         self.activation, self.has_activation_module = "", False
+        self.activation_node: int | None = None  # its sequence number in this step's graph
+        self.is_read = False  # whether a later layer reads the activation; otherwise it belongs to the loss, and may saturate
         self.figures: Any = None  # a tensor
         self.num_units = 0
         self.last_alive: numpy.ndarray | None = None
+
+    def num_samples(self, shape: tuple[int, ...]) -> int:
+        """The samples in an activation behind this layer; the positions of an image are too much alike to count."""
+        dim, count = self.units(shape)
+        return shape[0] if dim != len(shape) - 1 else math.prod(shape) // max(count, 1)
 
     def units(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """The dimension of the units, and their number, of an output of this layer, or of an activation behind it."""
@@ -95,10 +107,8 @@ class GradientFlow(Callback):
     """
 
     def __init__(self, model: nn.Module, *, every: int = 1) -> None:
-        if not isinstance(model, nn.Module):
-            raise ArgumentError(f"GradientFlow: model is a {type(model).__name__}; expected a Module")
-        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-            raise ArgumentError(f"GradientFlow: every={every!r}; expected a positive integer")
+        check_model(model, "GradientFlow")
+        check_every(every, "GradientFlow")
         self.model, self.every = model, every
         named = ((name or type(module).__name__, module) for name, module in model.named_modules())
         self._layers = [layer for name, module in named if (layer := _Layer(name, module)).weights]
@@ -106,11 +116,14 @@ class GradientFlow(Callback):
             raise ArgumentError("GradientFlow: the network has no layer with weights of two or more dimensions")
         self.steps: list[int] = []
         self._num_steps = 0
-        self._rows: list[numpy.ndarray] = []  # of each recorded step: (layers, 6)
+        self._rows: list[numpy.ndarray] = []  # of each recorded step: (layers, 7)
         self._before: list[Tensor] = []  # copies of the weights before a step that is recorded
         self._handles: list[Any] = []
         self._latest: _Layer | None = None  # that has run
         self._run: list[_Layer] = []  # in this step, in order
+        # sequence numbers of nodes of this step's graph, which they do not keep alive
+        self._seen: set[int] = set()  # of those whose results reach the input of a layer
+        self._makers: dict[int, _Layer] = {}  # of the outputs of layers
         self._is_due = False
 
     # -- recording
@@ -119,7 +132,7 @@ class GradientFlow(Callback):
             layers = {id(layer.module): layer for layer in self._layers}
             for module in self.model.modules():
                 if layer := layers.get(id(module)):
-                    self._handles.append(module.register_forward_hook(partial(self._on_layer, layer)))
+                    self._handles.append(module.register_forward_hook(partial(self._on_layer, layer), with_kwargs=True))
                 elif isinstance(module, ActivationModule):
                     self._handles.append(module.register_forward_hook(self._on_activation))
             self._prepare()
@@ -130,6 +143,7 @@ class GradientFlow(Callback):
             handle.remove()
         self._handles.clear()
         self._before = []
+        self._forget_graph()
 
     def on_start(self, trainer: Any) -> None:
         """Start to record a Trainer's steps.
@@ -171,6 +185,7 @@ class GradientFlow(Callback):
         """Look whether the next step is recorded."""
         self._is_due = (self._num_steps + 1) % self.every == 0
         self._latest, self._run, self._before = None, [], []
+        self._forget_graph()
         if self._is_due:
             with no_grad():
                 self._before = [p.clone() for layer in self._layers for p in layer.weights]
@@ -178,21 +193,30 @@ class GradientFlow(Callback):
                     if layer.figures is not None:
                         layer.figures.fill_(_MISSING)
 
+    def _forget_graph(self) -> None:
+        self._seen, self._makers = set(), {}
+        for layer in self._layers:
+            layer.activation_node = None
+
     def _is_recording(self, output: Any) -> bool:
         rely_on([], "{}._is_due is {}", (self, self._is_due), "whether GradientFlow records the step")
         return self._is_due and is_grad_enabled() and isinstance(output, Tensor) and is_floating(output.dtype)
 
-    def _on_layer(self, layer: _Layer, module: nn.Module, args: Any, output: Any) -> None:
+    def _on_layer(self, layer: _Layer, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         """The forward hook of a layer."""
         if isinstance(output, (tuple, list)) and output:  # of recurrent layers and attention
             output = output[0]
         if not self._is_recording(output):
             return
         if self._latest is not None and args and isinstance(args[0], Tensor):
-            name = _activation_before(args[0])
-            if name and not self._latest.has_activation_module:
-                self._write_activation(self._latest, name, args[0].detach())
+            name, node = _activation_before(args[0])
+            source = self._maker_of(node) or self._latest
+            if name and not source.has_activation_module:
+                self._write_activation(source, name, args[0].detach(), node)
+        self._mark_read([value._node for value in tree_leaves((args, kwargs), Tensor)])
         self._latest = layer
+        if isinstance(output._node, Node):
+            self._makers[output._node.sequence] = layer
         if layer not in self._run:
             layer.order = max(layer.order, len(self._run))
             self._run.append(layer)
@@ -209,28 +233,50 @@ class GradientFlow(Callback):
     def _on_activation(self, module: nn.Module, args: Any, output: Any) -> None:
         """The forward hook of an activation."""
         if self._latest is not None and self._is_recording(output):
-            self._latest.has_activation_module = True
-            self._write_activation(self._latest, module.name, output.detach())
+            layer = self._maker_of(output._node) or self._latest
+            layer.has_activation_module = True
+            self._write_activation(layer, module.name, output.detach(), output._node)
 
-    def _write_activation(self, layer: _Layer, name: str, output: Any) -> None:
-        """Write the figures of an activation behind a layer."""
-        layer.activation = name
+    def _maker_of(self, node: Any) -> _Layer | None:
+        """The layer of whose output alone an activation, by its node, is a function, also through norms; None if unknown."""
+        while isinstance(node, Node):
+            if node.sequence in self._makers:
+                return self._makers[node.sequence]
+            below = [edge[0] for edge in node.edges if edge is not None and isinstance(edge[0], Node)]
+            node = below[0] if len(below) == 1 else None
+        return None
+
+    def _mark_read(self, nodes: list[Any]) -> None:
+        """Mark the activations that the inputs of a layer, by their nodes, depend on; each node is visited once in a step."""
+        while nodes:
+            node = nodes.pop()
+            if isinstance(node, Node) and node.sequence not in self._seen:
+                self._seen.add(node.sequence)
+                nodes += [edge[0] for edge in node.edges if edge is not None]
+        for layer in self._run:
+            layer.is_read = layer.is_read or layer.activation_node in self._seen or layer.activation_node == _NO_NODE
+
+    def _write_activation(self, layer: _Layer, name: str, output: Any, node: Any) -> None:
+        """Write the figures of an activation behind a layer; ``node`` is the activation's, None if it needs no gradient."""
+        layer.activation, layer.activation_node = name, node.sequence if isinstance(node, Node) else _NO_NODE
         slope = SLOPES.get(name)
         with no_grad():
             if slope is not None:
                 share = (slope(output.to(float64)) < SATURATED_SLOPE).to(float64).mean()
                 self._write(layer, _SATURATED, share, output)
             dim, count = layer.units(tuple(output.shape))
+            rely_on([layer.figures])
+            layer.figures[_SAMPLES].fill_(float(layer.num_samples(tuple(output.shape))))
             if output.ndim > 1 and count == layer.num_units:
                 largest = output.abs().amax(dim=[d for d in range(output.ndim) if d != dim])
-                layer.figures[_SATURATED + 1 :].copy_(largest.to(float64))
+                layer.figures[_SAMPLES + 1 :].copy_(largest.to(float64))
 
     def _write(self, layer: _Layer, part: int, value: Any, like: Tensor) -> None:
         """Write a number of a step into the memory of the layer, which a captured step writes to at each replay."""
         if layer.figures is None:
             with unrecorded():
                 layer.num_units = layer.units(tuple(like.shape))[1]
-                layer.figures = make_tensor(devices.zeros((_SATURATED + 1 + layer.num_units,), float64, like.device))
+                layer.figures = make_tensor(devices.zeros((_SAMPLES + 1 + layer.num_units,), float64, like.device))
                 layer.figures.fill_(_MISSING)
         rely_on([layer.figures])
         layer.figures[part].copy_(value)
@@ -247,7 +293,7 @@ class GradientFlow(Callback):
             figures = [layer.figures for layer in self._layers if layer.figures is not None]
             read = iter(_read([*map(_norm, tensors), *figures]))
             norms = [_exact(float(next(read)[0]), tensor) for tensor in tensors]
-        row, norms_of = numpy.full((len(self._layers), 6), numpy.nan), iter(norms)
+        row, norms_of = numpy.full((len(self._layers), 7), numpy.nan), iter(norms)
         for at, layer in enumerate(self._layers):
             found = numpy.array([[next(norms_of) for _ in range(3)] for _ in layer.weights])
             size, gradient, change = (_together(column) for column in found.T)
@@ -255,7 +301,7 @@ class GradientFlow(Callback):
             if layer.figures is None:
                 continue
             values = _numbers(next(read))
-            row[at, 3:], largest = values[: _SATURATED + 1], values[_SATURATED + 1 :]
+            row[at, 3:], largest = values[: _SAMPLES + 1], values[_SAMPLES + 1 :]
             if layer.activation and not numpy.isnan(largest).all():
                 if layer.last_alive is None:
                     layer.last_alive = numpy.full(layer.num_units, -1)
@@ -268,15 +314,15 @@ class GradientFlow(Callback):
         """Return what was recorded, as arrays."""
         layers = sorted((at for at, layer in enumerate(self._layers) if layer.order >= 0), key=lambda at: self._layers[at].order)
         chosen = [self._layers[at] for at in layers]
-        rows = numpy.array(self._rows).reshape(len(self._rows), len(self._layers), 6)[:, layers]
-        _, gradients, updates, outputs, passed, saturated = numpy.moveaxis(rows, 2, 0)
+        rows = numpy.array(self._rows).reshape(len(self._rows), len(self._layers), 7)[:, layers]
+        _, gradients, updates, outputs, passed, saturated, samples = numpy.moveaxis(rows, 2, 0)
         has_norms = any(isinstance(module, NORMS) for module in self.model.modules())
-        behind_last = len(chosen) - 1  # what stands behind the last layer belongs to the loss: it may saturate
+        is_judged = numpy.array([layer.is_read for layer in chosen], bool)
         return Flow(
             [layer.name for layer in chosen], [layer.activation for layer in chosen], has_norms, self.steps, outputs,
             passed, gradients, updates,
-            numpy.where(numpy.arange(len(chosen)) < behind_last, saturated, numpy.nan),
-            [layer.last_alive if at < behind_last else None for at, layer in enumerate(chosen)],
+            numpy.where(is_judged, saturated, numpy.nan), samples,
+            [layer.last_alive if layer.is_read else None for layer in chosen],
         )  # fmt: skip
 
     def verdict(self) -> Verdict:
@@ -352,17 +398,17 @@ class GradientFlow(Callback):
         return figure
 
 
-def _activation_before(input: Tensor) -> str:
-    """The name of the function of an activation whose values a tensor has, or ""."""
+def _activation_before(input: Tensor) -> tuple[str, Any]:
+    """The name of the function of an activation whose values a tensor has, and its node; "" and None if there is none."""
     node = input._node
     while node is not None and hasattr(node, "public_name"):
         name = node.public_name
         if name in ACTIVATIONS and name != "identity":
-            return str(name)
+            return str(name), node
         if name not in _PASSING or not node.edges or node.edges[0] is None:
-            return ""
+            break
         node = node.edges[0][0]
-    return ""
+    return "", None
 
 
 def _mean_square(values: Any) -> Any:

@@ -6,12 +6,12 @@ import itertools
 import os
 from dataclasses import dataclass, field
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from gpunet import nn
 from gpunet.autograd import Tensor
 from gpunet.autograd.graph import Node
+from gpunet.diagnose.arguments import check_svg, write_text
 from gpunet.errors import ArgumentError, GradientError
 
 __all__ = ["GraphDrawing", "graph"]
@@ -65,12 +65,8 @@ class GraphDrawing:
         Raises:
             ArgumentError: another extension, or a file that cannot be written.
         """
-        if Path(path).suffix.lower() != ".svg":
-            raise ArgumentError(f"graph.save: {os.fspath(path)!r}; expected a file name that ends in .svg")
-        try:
-            Path(path).write_text(self.svg, encoding="utf-8")
-        except OSError as error:
-            raise ArgumentError(f"graph.save: cannot write {os.fspath(path)!r}: {error.strerror}") from None
+        check_svg(path, "graph.save")
+        write_text(path, self.svg, "graph.save")
 
     def __repr__(self) -> str:
         return f"<GraphDrawing: {self.num_ops} ops, {self.num_leaves} leaves>"

@@ -13,10 +13,6 @@ from gpunet.launch.tape import Tape
 from gpunet.ops import cases as _of_ops  # noqa: F401  fills the facts of the kernels
 from gpunet.optim import cases as _of_optim  # noqa: F401
 
-#: FLOPs for each element that a launch reads or writes, above which the launch multiplies matrices: attention, recurrence.
-#: Elementwise kernels, norms and losses have at most a dozen.
-PRODUCT_FLOPS = 16
-
 
 class Observer(Tape):
     """A tape that runs launches through :meth:`observe`, and keeps neither them nor their arrays alive."""
@@ -47,11 +43,5 @@ def cost_of(kernel: Any, arrays: tuple[Any, ...], options: dict[str, Any]) -> Co
 
 
 def multiply_adds_of(kernel: Any, arrays: tuple[Any, ...], options: dict[str, Any]) -> int:
-    """The multiply-adds of a launch: the extents of its matrix product, or half of the FLOPs where PRODUCT_FLOPS are exceeded."""
-    if not isinstance(kernel, Kernel):
-        return 0
-    product = kernel.launch_product(arrays, options)
-    if product is not None:
-        return product.rows * product.columns * product.depth * product.batches
-    flops = cost_of(kernel, arrays, options).flops
-    return int(flops / 2) if flops > PRODUCT_FLOPS * num_elements(*arrays) else 0
+    """The multiply-adds of the matrix products of a launch, from the facts of its kernel."""
+    return kernel.launch_multiply_adds(arrays, options) if isinstance(kernel, Kernel) else 0

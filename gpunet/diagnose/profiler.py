@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpunet.autograd import engine, no_grad
@@ -23,6 +22,7 @@ from gpunet.backend.devices import Device
 from gpunet.backend.dtypes import float32
 from gpunet.backend.streams import Event
 from gpunet.captured.explain import Ceilings, ceilings
+from gpunet.diagnose.arguments import check_svg, write_text
 from gpunet.diagnose.launches import Observer, cost_of
 from gpunet.errors import ArgumentError, GpunetError
 from gpunet.launch.tape import active, is_library, line_at
@@ -204,7 +204,7 @@ class Profile:
                 visit(s.children)
 
         visit(self._slices(merges=False))
-        _write(path, json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), "save_trace")
+        write_text(path, json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), "profile.save_trace")
 
     def save_flame(self, path: str | os.PathLike[str]) -> None:
         """Write a flame picture as SVG: the width of a box is the time of its launches, with its callers below it.
@@ -215,9 +215,8 @@ class Profile:
             ArgumentError: nothing was launched, the name does not end in ".svg", or the file cannot be written.
         """
         self._check()
-        if Path(path).suffix.lower() != ".svg":
-            raise ArgumentError(f"profile.save_flame: {os.fspath(path)!r}; expected a file name that ends in .svg")
-        _write(path, _flame(self._slices(merges=True)), "save_flame")
+        check_svg(path, "profile.save_flame")
+        write_text(path, _flame(self._slices(merges=True)), "profile.save_flame")
 
     def _slices(self, merges: bool) -> list[_Slice]:
         """The launches as a tree of calls; calls of one function in a row are one, and all of them if ``merges``."""
@@ -349,13 +348,6 @@ def _best(function: Callable[[], object], device: Device) -> float:
         devices.synchronize(device)
         found.append(start.elapsed_time(end) / 1e3)
     return min(found)
-
-
-def _write(path: str | os.PathLike[str], text: str, method: str) -> None:
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ArgumentError(f"profile.{method}: cannot write {os.fspath(path)!r}: {error.strerror}") from None
 
 
 def _short(count: float) -> str:

@@ -11,11 +11,13 @@ from gpunet.autograd import Tensor, enable_grad, wrap
 from gpunet.autograd.graph import Node
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
+from gpunet.captured.ir import tree_leaves
+from gpunet.diagnose.arguments import check_model
 from gpunet.diagnose.launches import Observer, multiply_adds_of
 from gpunet.errors import ArgumentError
 from gpunet.launch.tape import record
 from gpunet.ops.creation import zeros
-from gpunet.train.rate_finder import everything_kept
+from gpunet.train.keeping import everything_kept
 
 __all__ = ["Summary", "SummaryRow", "summary"]
 
@@ -92,8 +94,8 @@ def summary(model: nn.Module, input: Any) -> Summary:
         print(diagnose.summary(model, (32, 1, 28, 28)))
 
     The network runs forward in the mode that it is in; weights, buffers, gradients and random numbers are as before afterwards.
-    Multiply-adds are the extents of the matrix products that are launched, convolutions included; those of attention and recurrent
-    layers are half of their FLOPs.
+    Multiply-adds are those of the matrix products that are launched: linear layers, convolutions, attention, recurrence.  A lazy
+    layer has its parameters from then on.
 
     Args:
         model: the network.
@@ -103,8 +105,7 @@ def summary(model: nn.Module, input: Any) -> Summary:
     Raises:
         ArgumentError: ``model`` is no module, or ``input`` is of another type.
     """
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(f"summary: model is a {type(model).__name__}; expected a Module")
+    check_model(model, "summary")
     inputs = _inputs(model, input)
     rows = {
         id(module): SummaryRow(name, type(module).__name__, name.count(".") + bool(name)) for name, module in model.named_modules()
@@ -165,21 +166,12 @@ class _Counter(Observer):
     def end(self, row: SummaryRow, output: Any) -> None:
         row.multiply_adds += self.total - self.starts.pop()
         row.num_runs += 1
-        row.shapes = [tuple(t.shape) for t in _tensors(output)]
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(item)
+        row.shapes = [tuple(t.shape) for t in tree_leaves(output, Tensor)]
 
 
 def _saved(output: Any) -> Iterator[Array]:
     """The arrays that the graph of an output keeps for backward."""
-    nodes = [tensor._node for tensor in _tensors(output) if tensor._node is not None]
+    nodes = [tensor._node for tensor in tree_leaves(output, Tensor) if tensor._node is not None]
     seen: set[Node] = set()
     while nodes:
         node = nodes.pop()
@@ -187,18 +179,12 @@ def _saved(output: Any) -> Iterator[Array]:
             continue
         seen.add(node)
         nodes += [edge[0] for edge in node.edges if edge is not None and isinstance(edge[0], Node)]
-        yield from _arrays(node.saved)
-        yield from _arrays(tuple(node.inputs))
+        for value in tree_leaves((node.saved, tuple(node.inputs)), _is_value):
+            yield value.array if isinstance(value, Tensor) else value
 
 
-def _arrays(value: Any) -> Iterator[Array]:
-    if isinstance(value, Tensor):
-        yield value.array
-    elif devices.is_array(value):
-        yield value
-    elif isinstance(value, (tuple, list, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _arrays(item)
+def _is_value(value: Any) -> bool:
+    return isinstance(value, Tensor) or devices.is_array(value)
 
 
 def _bytes(arrays: Iterable[Array], known: Iterable[Array] = ()) -> int:

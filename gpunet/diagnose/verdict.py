@@ -30,6 +30,9 @@ DEAD_SHARE = 0.5
 #: accused if 60 % of its outputs are: trained nets of tanh commonly have a third.
 SATURATED_SLOPE = 0.05
 SATURATED_SHARE = 0.6
+#: Units are judged from so many samples on: a live unit of ReLU is 0 for about half of them, so that 20 zeros in a row are one in
+#: a million, and one that is active for a seventh of them is seen with 95 %.
+MIN_SAMPLES = 20
 #: Outputs below a millionth of the first layer's are 0 because the signal vanished, not because units died.
 SIGNAL_RATIO = 1e-6
 
@@ -39,7 +42,7 @@ class Finding:
     """A fault of a training.
 
     Attributes:
-        kind: "exploding", "dead", "saturated" or "vanishing".
+        kind: "exploding", "targets" (they are too large), "dead", "saturated" or "vanishing".
         text: the fault in words, with its place and its size.
         remedy: what to change.
         layers: the numbers of the layers concerned, from 1.
@@ -59,10 +62,11 @@ class Verdict:
     Attributes:
         findings: see :class:`Finding`; empty if the training is healthy.
         num_steps: recorded steps.
+        note: what could not be judged, in words; "" if all could be.
     """
 
-    def __init__(self, findings: Sequence[Finding], num_steps: int) -> None:
-        self.findings, self.num_steps = list(findings), num_steps
+    def __init__(self, findings: Sequence[Finding], num_steps: int, note: str = "") -> None:
+        self.findings, self.num_steps, self.note = list(findings), num_steps, note
 
     @property
     def is_healthy(self) -> bool:
@@ -74,9 +78,11 @@ class Verdict:
         return self.findings[0].kind if self.findings else "healthy"
 
     def __str__(self) -> str:
+        steps = f"{self.num_steps} recorded step{'s' * (self.num_steps != 1)}"
         if not self.findings:
-            return f"healthy: gradients reach all layers, units are alive, and nothing explodes ({self.num_steps} recorded steps)"
-        return "\n".join(f"{f.text}. Remedy: {f.remedy}" for f in self.findings)
+            alive = "" if self.note else ", units are alive,"
+            return f"healthy: gradients reach all layers{alive} and nothing explodes ({steps}){'; ' * bool(self.note)}{self.note}"
+        return "\n".join([*(f"{f.text}. Remedy: {f.remedy}" for f in self.findings), *([self.note] if self.note else [])])
 
     def __repr__(self) -> str:
         return f"<Verdict: {self.kind}, {self.num_steps} steps>"
@@ -97,7 +103,8 @@ class Flow:
         gradients: norm of the gradient with respect to these outputs.
         weight_gradients: norm of the gradient with respect to the weights.
         updates: norm of the change of the weights by a step over the norm of the weights.
-        saturated: share of saturated outputs of the activation.
+        saturated: share of saturated outputs of the activation; NaN where no later layer reads it.
+        samples: in the activation.
         last_alive: for each layer and unit, the index among ``steps`` where its activation was last not 0; None if unknown.
     """
 
@@ -110,12 +117,17 @@ class Flow:
     weight_gradients: ndarray
     updates: ndarray
     saturated: ndarray
+    samples: ndarray
     last_alive: list[ndarray | None]
 
     def dead(self) -> ndarray:
         """For each layer, the share of units that were 0 in the whole judged half; NaN if unknown."""
         start = self._start_of_judged()
         return numpy.array([numpy.nan if alive is None else (alive < start).mean() for alive in self.last_alive])
+
+    def num_samples(self) -> ndarray:
+        """For each layer, the samples in the judged half of the steps of which its activation is known."""
+        return numpy.nansum(self.samples[self._start_of_judged() :], axis=0)
 
     def _start_of_judged(self) -> int:
         """The first index of the second half of the steps: faults of the start that training has mended are no faults."""
@@ -135,14 +147,16 @@ def judge(flow: Flow) -> Verdict:
     """Return the verdict on what was recorded."""
     if not flow.steps:
         return Verdict([], 0)
+    few = [int(count) for count in flow.num_samples() if 0 < count < MIN_SAMPLES]
+    note = f"too few samples to judge units: {max(few)} of at least {MIN_SAMPLES}" if few else ""
     # causes before their consequences: an explosion kills units, and a dead or saturated layer stops gradients
     explosion, dead, saturated = _exploding_in_time(flow), _dead(flow), _saturated(flow)
     if explosion:  # behind it, the sizes of gradients mean nothing
-        return Verdict([*explosion, *dead, *saturated], len(flow.steps))
+        return Verdict([*explosion, *dead, *saturated], len(flow.steps), note)
     vanishing = _vanishing(flow)
     if vanishing and not saturated and numpy.nanmin(_ratios(flow)) > 0.0:  # a dead layer would have let nothing through
         dead, vanishing = [], [*vanishing, *dead]
-    return Verdict([*_exploding_in_depth(flow), *dead, *saturated, *vanishing], len(flow.steps))
+    return Verdict([*_exploding_in_depth(flow), *dead, *saturated, *vanishing], len(flow.steps), note)
 
 
 def _exploding_in_time(flow: Flow) -> list[Finding]:
@@ -150,7 +164,7 @@ def _exploding_in_time(flow: Flow) -> list[Finding]:
         total = numpy.sqrt(numpy.nansum(numpy.square(flow.weight_gradients.astype(float)), axis=1))
     broken = numpy.isinf(total) | numpy.isinf(flow.outputs).any(axis=1) | numpy.isinf(flow.gradients).any(axis=1)
     total = numpy.where(broken, numpy.inf, total)
-    change = numpy.nan_to_num(flow.updates, nan=0.0).max(axis=1)
+    change = numpy.where(numpy.isnan(flow.updates), 0.0, flow.updates).max(axis=1)
     for at, norm in enumerate(total):
         usual = max(total[0], float(numpy.median(total[:at]))) if at else norm
         if not (math.isinf(norm) or (change[at] > HARMLESS_UPDATE and norm > TIME_RATIO * usual > 0.0)):
@@ -158,24 +172,43 @@ def _exploding_in_time(flow: Flow) -> list[Finding]:
         onset = at
         while onset > 1 and total[onset - 1] > ONSET_RATIO * max(total[0], float(numpy.median(total[: onset - 1]))):
             onset -= 1
-        last = flow.steps[int(numpy.argmax(numpy.isinf(total)))] if numpy.isinf(total).any() else None
-        size = f"they are infinite or NaN from step {last} on" if last is not None else f"to {norm / usual:.0f} times their norm"
-        if last == flow.steps[0]:
-            text = f"the numbers overflow at step {last}, the first recorded one"
-            return [Finding("exploding", text, _smaller_start(flow), (), last)]
-        largest = change[max(onset - 1, 0) : at + 1].max()
-        is_known = HARMLESS_UPDATE < largest < math.inf
-        by = f" (a step changes the weights of a layer by {largest:.0%})" if is_known else ""
+        broken_at = int(numpy.argmax(numpy.isinf(total))) if numpy.isinf(total).any() else None
+        if broken_at == 0:
+            text = f"the numbers overflow at step {flow.steps[0]}, the first recorded one"
+            return [Finding("exploding", text, f"{_smaller_start(flow)}; {_ANOMALY_FINDER}", (), flow.steps[0])]
+        changes = change[max(onset - 1, 0) : at + 1]
+        largest = changes[numpy.isfinite(changes)].max(initial=0.0)
+        if broken_at == onset and largest <= HARMLESS_UPDATE:  # neither a gradient nor an update grew before
+            skipped = flow.steps[onset] - flow.steps[onset - 1] - 1
+            unknown = f"; the {skipped} steps before it are not recorded" if skipped else ""
+            text = (
+                f"the gradients are infinite or NaN from step {flow.steps[onset]} on, though they and the updates were normal "
+                f"until step {flow.steps[onset - 1]}{unknown}"
+            )
+            return [Finding("exploding", text, _ANOMALY_FINDER, (), flow.steps[onset])]
+        size = f"to {norm / usual:.0f} times their norm" if broken_at is None else (
+            f"they are infinite or NaN from step {flow.steps[broken_at]} on")  # fmt: skip
+        by = f" (a step changes the weights of a layer by {_share(largest)})" if largest > HARMLESS_UPDATE else ""
         remedy = f"lower the learning rate{by}, warm it up, or clip gradients (Trainer(clip=1.0), clip_grad_norm_)"
         return [Finding("exploding", f"gradients explode at step {flow.steps[onset]}: {size}", remedy, (), flow.steps[onset])]
     return []
+
+
+_ANOMALY_FINDER = "diagnose.AnomalyFinder(model, optimizer) names the first op or input that is not finite"
+
+
+def _share(change: float) -> str:
+    """The change of weights by a step, relative to them, in words."""
+    return f"{change:.0%}" if change <= 10.0 else "many times their norm"
 
 
 def _ratios(flow: Flow) -> ndarray:
     """For each layer, the median of its gradient over the last layer's; NaN where there is none."""
     last = int(numpy.flatnonzero(~numpy.isnan(flow.gradients).all(axis=0))[-1]) if (~numpy.isnan(flow.gradients)).any() else 0
     with numpy.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return flow.median(flow.gradients / flow.gradients[:, last : last + 1])
+        ratios = flow.gradients / flow.gradients[:, last : last + 1]
+        ratios[0][ratios[0] == 0.0] = numpy.nan  # behind a last layer of zeros, which the first step changes
+        return flow.median(ratios)
 
 
 def _exploding_in_depth(flow: Flow) -> list[Finding]:
@@ -183,24 +216,45 @@ def _exploding_in_depth(flow: Flow) -> list[Finding]:
     large = numpy.flatnonzero(ratios > DEPTH_RATIO)
     # in a net whose last output has a small weight in the loss, all other layers have a larger gradient, but they are alike
     grows = len(large) and numpy.nanmax(ratios) > ONSET_RATIO * numpy.nanmedian(ratios)
+    outputs = flow.median(flow.outputs)
     if grows and numpy.isfinite(ratios[large]).any():
         top = flow.label(large[-1])
         text = f"gradients explode from {top} down: the gradient there is {numpy.max(ratios[large]):.2g} times the last layer's"
-        return [Finding("exploding", text, _smaller_start(flow), tuple(int(i) + 1 for i in large))]
-    outputs = flow.median(flow.outputs)
-    known = numpy.flatnonzero(outputs > 0.0)
-    if len(known) > 1 and outputs[known[-1]] > DEPTH_RATIO * outputs[known[0]]:
+    else:
+        known = numpy.flatnonzero(outputs > 0.0)
+        if len(known) < 2 or outputs[known[-1]] <= DEPTH_RATIO * outputs[known[0]]:
+            return []
         large = known[outputs[known] > DEPTH_RATIO * outputs[known[0]]]
         growth = outputs[known[-1]] / outputs[known[0]]
         text = f"activations explode from {flow.label(large[0])} up: the last layer's are {growth:.2g} times the first layer's"
-        return [Finding("exploding", text, _smaller_start(flow), tuple(int(i) + 1 for i in large))]
-    return []
+    return _large_targets(flow) or [Finding("exploding", text, _smaller_start(flow), tuple(int(i) + 1 for i in large))]
+
+
+def _large_targets(flow: Flow) -> list[Finding]:
+    """The finding that large outputs are what the loss asks for, not an explosion.
+
+    Such a net starts with a usual last output, which grows step by step, while the gradient there, of which the error is the
+    source, does not.
+    """
+    outputs, gradients = flow.outputs[:, -1], flow.gradients[:, -1]
+    now, error = flow.median(flow.outputs)[-1], flow.median(flow.gradients)[-1]
+    start = max(outputs[0], 1.0)  # of a last layer of zeros, too
+    if not (math.isfinite(now) and now > TIME_RATIO * start and error <= ONSET_RATIO * gradients[0]):
+        return []
+    text = (
+        f"the targets are large: the outputs of {flow.label(len(flow.names) - 1)} have grown from {outputs[0]:.2g} to {now:.2g}, "
+        "and the weights with them, while the gradient there has not"
+    )
+    return [Finding("targets", text, _SCALED_TARGETS, (len(flow.names),))]
+
+
+_SCALED_TARGETS = "scale the targets of a regression to mean 0 and variance 1, and the predictions back"
 
 
 def _dead(flow: Flow) -> list[Finding]:
     shares, outputs, found = flow.dead(), flow.median(flow.outputs), []
     first = next((value for value in outputs if value > 0.0), 0.0)
-    for layer in numpy.flatnonzero(shares >= DEAD_SHARE):
+    for layer in numpy.flatnonzero((shares >= DEAD_SHARE) & (flow.num_samples() >= MIN_SAMPLES)):
         if outputs[layer] >= SIGNAL_RATIO * first or not first:
             text = f"{shares[layer]:.0%} of the units of {flow.label(layer)} are dead: their activation is 0 for all samples"
             found.append((float(shares[layer]), int(layer), text))
@@ -223,7 +277,7 @@ def _saturated(flow: Flow) -> list[Finding]:
     return [
         Finding("saturated", f"{shares[layer]:.0%} of the activations of {flow.label(layer)} are saturated: the slope of "
                 f"{flow.activations[layer]} is almost 0 there", remedy, (int(layer) + 1,))
-        for layer in numpy.flatnonzero(shares >= SATURATED_SHARE)
+        for layer in numpy.flatnonzero((shares >= SATURATED_SHARE) & (flow.num_samples() >= MIN_SAMPLES))
     ]  # fmt: skip
 
 

@@ -104,6 +104,7 @@ class Facts:
         self.floors: Mapping[tuple[str, str], Floor] = {}
         self._cost: Callable[..., Cost] | None = None
         self._product: Callable[..., Product] | None = None
+        self._multiply_adds: Callable[..., int] | None = None
         self._equivalent: Callable[..., Callable[[], object]] | None = None
 
     def describe(
@@ -153,6 +154,21 @@ class Facts:
     def launch_product(self, arrays: Sequence[Any], options: dict[str, Any]) -> Product | None:
         """Return the product that a launch computes; None if the kernel computes none."""
         return None if self._product is None else self._product(*arrays, **options)
+
+    def multiply_adds(self, function: F) -> F:
+        """Decorator of the function that returns the multiply-adds of the matrix products of a launch.
+
+        A kernel with a :class:`Product` needs it only if that product has terms that are zero by its construction.
+        """
+        self._multiply_adds = function
+        return function
+
+    def launch_multiply_adds(self, arrays: Sequence[Any], options: dict[str, Any]) -> int:
+        """Return the multiply-adds of the matrix products of a launch: as declared, or those of its product, or 0."""
+        if self._multiply_adds is not None:
+            return self._multiply_adds(*arrays, **options)
+        product = self.launch_product(arrays, options)
+        return 0 if product is None else product.rows * product.columns * product.depth * product.batches
 
     def equivalent(self, function: F) -> F:
         """Decorator of the function that returns the launch in PyTorch, as a user would write it for speed.

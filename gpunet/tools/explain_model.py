@@ -21,7 +21,16 @@ from gpunet.errors import ArgumentError, CheckpointError
 from gpunet.ops.creation import tensor
 from gpunet.ops.softmax import softmax
 from gpunet.tools.derivation import Names, Operand, Section, Step, partial, sum_of
-from gpunet.tools.textbook import TEXTBOOK_ACTIVATIONS, TEXTBOOK_LOSSES, Layer, Trace, Vector, by_engine, by_hand
+from gpunet.tools.textbook import (
+    TEXTBOOK_ACTIVATIONS,
+    TEXTBOOK_LOSSES,
+    Layer,
+    Trace,
+    Vector,
+    by_engine,
+    by_hand,
+    softmax_by_hand,
+)  # fmt: skip
 from gpunet.tools.training_run import fingerprint, of_split
 from gpunet.train.run_folder import load_run
 
@@ -190,15 +199,15 @@ class _Path:
         if self.loss != "cross_entropy":
             loss = TEXTBOOK_LOSSES[self.loss]
             return [Step("C", loss.template, (self._output(0), ("y", y)), hand.cost, engine.cost)]
-        exponentials, steps = _softmax(hand.a[-1]), []
+        shares, steps = softmax_by_hand(hand.a[-1]), []
         of_engine = softmax(tensor(engine.a[-1], dtype=float64), 0).tolist()
-        chosen = sorted(range(len(exponentials)), key=lambda k: -exponentials[k])[:NUM_CLASSES]
+        chosen = sorted(range(len(shares)), key=lambda k: -shares[k])[:NUM_CLASSES]
         for k in dict.fromkeys([*chosen, int(y)]):
             name, value = self._output(k)
             template = f"e^{{}}/(sum of e^{name.partition('[')[0]})"
-            steps.append(Step(f"p[{k + 1}]", template, ((name, value),), exponentials[k], of_engine[k]))
+            steps.append(Step(f"p[{k + 1}]", template, ((name, value),), shares[k], of_engine[k]))
         target = int(y)
-        return [*steps, Step("C", "−log({})", ((f"p[{target + 1}]", exponentials[target]),), hand.cost, engine.cost)]
+        return [*steps, Step("C", "−log({})", ((f"p[{target + 1}]", shares[target]),), hand.cost, engine.cost)]
 
     def _backward(self, at: int) -> list[Step]:
         names, hand, engine, k, i = self.names, self.hand, self.engine, self.path[at], at - 1
@@ -233,7 +242,7 @@ class _Path:
         name, value = self._output(k)
         hand, engine = self.hand.cost_by_z[-1][k], self.engine.cost_by_z[-1][k]
         if self.loss == "cross_entropy":
-            p = (f"p[{k + 1}]", _softmax(self.hand.a[-1])[k])
+            p = (f"p[{k + 1}]", softmax_by_hand(self.hand.a[-1])[k])
             return Step(partial("C", name), "{} − 1" if k == int(self.row.target) else "{}", (p,), hand, engine)
         operands = ((name, value), ("y", self.row.target))
         return Step(partial("C", name), TEXTBOOK_LOSSES[self.loss].slope_template, operands, hand, engine)
@@ -286,9 +295,3 @@ def _largest_value(values: Sequence[float]) -> int:
 def _by_size(values: Sequence[float], first: int) -> list[int]:
     """The places of the values, the largest first, and ``first`` before all."""
     return sorted(range(len(values)), key=lambda at: (at != first, -abs(values[at])))
-
-
-def _softmax(values: Vector) -> Vector:
-    highest = max(values)
-    exponentials = [math.exp(value - highest) for value in values]
-    return [e / sum(exponentials) for e in exponentials]

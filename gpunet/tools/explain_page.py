@@ -35,7 +35,7 @@ def render_page(parts: Sequence[Part], lr: float, digits: int) -> str:
     Args:
         parts: the nets to choose from.
         lr: the learning rate η.
-        digits: significant digits of the numbers beside the drawing.
+        digits: digits after the decimal point, of the numbers beside the drawing.
     """
     data = {
         "engine": f"gpunet {gpunet.__version__}, float64 on {default_device()}",

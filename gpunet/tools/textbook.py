@@ -72,6 +72,12 @@ def _log_sum_exp(a: Vector) -> float:
     return highest + math.log(sum(math.exp(a_k - highest) for a_k in a))
 
 
+def softmax_by_hand(a: Vector) -> Vector:
+    """e^a over the sum of all e^a, for each element."""
+    log_sum = _log_sum_exp(a)
+    return [math.exp(a_k - log_sum) for a_k in a]
+
+
 def _softplus(z: float) -> float:
     return max(z, 0.0) + math.log1p(math.exp(-abs(z)))
 
@@ -100,7 +106,7 @@ TEXTBOOK_LOSSES: dict[str, TextbookLoss] = {
     ),
     "cross_entropy": TextbookLoss(
         lambda a, y: _log_sum_exp(a) - a[int(y[0])],
-        lambda a, y: [math.exp(a_k - _log_sum_exp(a)) - float(k == int(y[0])) for k, a_k in enumerate(a)],
+        lambda a, y: [p - float(k == int(y[0])) for k, p in enumerate(softmax_by_hand(a))],
         lambda a, y: functional.cross_entropy(a.unsqueeze(0), y.long()),
     ),
 }  # fmt: skip

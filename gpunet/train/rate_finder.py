@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from gpunet.autograd import no_grad
 from gpunet.errors import ArgumentError
-from gpunet.nn import Module
 from gpunet.optim import Optimizer
-from gpunet.train.history import subplots
-from gpunet.train.randomness import random_state, set_random_state
+from gpunet.train.drawing import subplots
 
 __all__ = ["LearningRates"]
 
@@ -114,26 +109,3 @@ def endless(data: Iterable[Any]) -> Iterator[Any]:
             num_empty = 0
             yield batch
     raise ArgumentError("find_learning_rate: the training data have no batch")
-
-
-@contextlib.contextmanager
-def everything_kept(modules: Sequence[Module], stateful: Sequence[Any]) -> Iterator[None]:
-    """On exit all weights, buffers, gradients, states of ``stateful`` and global random numbers are as before.
-
-    Args:
-        stateful: objects with ``state_dict`` and ``load_state_dict``.
-    """
-    tensors = [t for module in modules for t in (*module.parameters(), *module.buffers())]
-    values = [(t, t.detach().clone(), t.grad) for t in tensors]
-    states = [(part, copy.deepcopy(part.state_dict())) for part in stateful]
-    numbers = random_state()
-    try:
-        yield
-    finally:
-        with no_grad():
-            for tensor, value, gradient in values:
-                tensor.copy_(value)
-                tensor.grad = gradient
-        for part, state in states:
-            part.load_state_dict(state)
-        set_random_state(numbers)

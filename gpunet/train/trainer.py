@@ -29,11 +29,12 @@ from gpunet.train.evaluation import evaluate_on, ratio
 from gpunet.train.figures import as_number, figures_of
 from gpunet.train.history import History
 from gpunet.train.interrupt import stop_on_interrupt
+from gpunet.train.keeping import everything_kept
 from gpunet.train.losses import CountedLoss
 from gpunet.train.monitor import Monitor
 from gpunet.train.preflight import check_first_batch, check_mode, check_optimizer
 from gpunet.train.progress import Progress
-from gpunet.train.rate_finder import LearningRates, endless, everything_kept, has_diverged, rates_between, set_rate
+from gpunet.train.rate_finder import LearningRates, endless, has_diverged, rates_between, set_rate
 from gpunet.train.run_folder import RunFolder
 from gpunet.train.schedule import check_schedule, make_schedule
 from gpunet.train.state import load_state, state_of

@@ -98,7 +98,7 @@ def test_nan_in_backward(backend: str) -> None:
 def test_planted_everywhere() -> None:
     cases: list[tuple[Callable[[Any], Any], str, str]] = [
         (lambda x: x.log(), "forward", "log"),
-        (lambda x: 1.0 / (x - x), "forward", "sub"),
+        (lambda x: 1.0 / (x - x), "forward", "div"),
         (lambda x: (x * 1e30) * 1e30, "forward", "mul"),
         (lambda x: x.relu() ** 0.5, "backward", "pow"),
         (lambda x: F.normalize(x * 0.0, eps=0.0), "forward", "div"),
@@ -108,8 +108,7 @@ def test_planted_everywhere() -> None:
         with gpunet.no_grad():
             model.first.bias[0] = -50.0
         found = find(model, *batches())
-        assert found.where == where, (op, found.text)
-        assert found.layer == "middle (Middle)", (op, found.text)
+        assert (found.where, found.op, found.layer) == (where, op, "middle (Middle)"), found.text
 
 
 def test_a_layer_that_overflows() -> None:
@@ -190,6 +189,32 @@ def test_on_devices(device: str, backend: str) -> None:
     found = find(model, x, y, backend=backend, every=3 if device == "cuda" else 1)
     assert (found.step, found.op, found.layer) == (3, "exp", "middle (Middle)")
     assert all(p.isfinite().all().item() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["SGD", "LBFGS"])
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_closure_is_checked_behind_its_calls(name: str, by_name: bool) -> None:
+    model, (x, y) = Planted(lambda x: (x * 8.0).exp() * 1e-3), batches()
+    x[2] *= 100.0
+    optimizer = getattr(optim, name)(model.parameters(), lr=0.01)
+    weights: list[Any] = []
+
+    def train() -> None:
+        for inputs in x:
+            def closure(inputs: Any = inputs) -> Any:
+                optimizer.zero_grad()
+                weights[:] = [p.clone() for p in model.parameters()]
+                loss = F.cross_entropy(model(inputs), y)
+                loss.backward()
+                return loss
+
+            optimizer.step(**{"closure": closure}) if by_name else optimizer.step(closure)
+            finder.step()
+
+    with diagnose.AnomalyFinder(model, optimizer) as finder, pytest.raises(GradientError, match="step 3: exp in middle"):
+        train()
+    assert finder.anomaly is not None and finder.anomaly.op == "exp"
+    assert all((p == before).all() and p.isfinite().all() for p, before in zip(model.parameters(), weights))
 
 
 def test_large_gradients_are_finite() -> None:

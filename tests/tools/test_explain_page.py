@@ -22,6 +22,7 @@ import pytest
 from gpunet.cli.main import main
 from gpunet.errors import ArgumentError
 from gpunet.tools import explain_page
+from gpunet.tools.derivation_text import _value
 from gpunet.tools.explain import Options, explain
 from gpunet.tools.explain import _parts as parts_of
 from gpunet.tools.textbook import TEXTBOOK_ACTIVATIONS
@@ -54,6 +55,16 @@ def run_script(text: str, code: str) -> Any:
 
 
 # ---- the JavaScript that computes -------------------------------------------------------------------------------------
+
+
+@needs_node
+@pytest.mark.parametrize("digits", [1, 3, 6, 15])
+def test_numbers_have_the_digits_that_the_command_prints(digits: int) -> None:
+    values = [0.0, 0.35, 1 / 3, -1234.56789, 999999.4, 1e6, -2.5e7, 0.1, 0.099, -1.23456e-4, 9.87e-5, 3e-12, 0.5]
+    texts = run_script(page(Options()), f"console.log(JSON.stringify({values}.map(value => shown(value, {digits}))))")
+    printed = [_value(value, digits) for value in values]
+    assert [float(text.replace("−", "-")) for text in texts] == [float(text) for text in printed]
+    assert [("e" in text) for text in texts] == [("e" in text) for text in printed]
 
 
 @needs_node

@@ -140,6 +140,11 @@ def _(y, lse, q, k, v, mask, bias, *, scale, is_causal):
     return Cost(flops, num_bytes(y, lse, q, k, v, mask, bias))
 
 
+@attention_forward.multiply_adds
+def _(y, lse, q, k, v, mask, bias, *, scale, is_causal):
+    return _num_scores(q, k) * (q.shape[3] + v.shape[3])
+
+
 @attention_forward.equivalent
 def _(torch, y, lse, q, k, v, mask, bias, *, scale, is_causal):
     attention = torch.nn.functional.scaled_dot_product_attention
@@ -216,3 +221,9 @@ def _(dq, dk, dv, dy, lse, delta, q, k, v, mask, bias, *, scale, is_causal):
     d, e = q.shape[3], v.shape[3]
     flops = _num_scores(q, k) * (2.0 * (d + e + d * (dq is not None) + d * (dk is not None) + e * (dv is not None)) + 5)
     return Cost(flops, num_bytes(dq, dk, dv, dy, lse, delta, q, k, v, mask, bias))
+
+
+@attention_backward.multiply_adds
+def _(dq, dk, dv, dy, lse, delta, q, k, v, mask, bias, *, scale, is_causal):
+    d, e = q.shape[3], v.shape[3]
+    return _num_scores(q, k) * (d + e + d * (dq is not None) + d * (dk is not None) + e * (dv is not None))

@@ -202,6 +202,11 @@ def _(dx, partials, tickets, dy, w, saved, *, window, activation, alpha, cut=Non
     return Product(*input_product(dx, w, window))
 
 
+@conv2d_backward_input.multiply_adds
+def _(dx, partials, tickets, dy, w, saved, *, window, activation, alpha, cut=None):
+    return dy.size * math.prod(w.shape[1:])  # a stride leaves most taps of the product's windows without an element of dy
+
+
 @conv2d_backward_input.equivalent
 def _(torch, dx, partials, tickets, dy, w, saved, *, window, activation, alpha):
     mask = [True, False, False]

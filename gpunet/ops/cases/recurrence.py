@@ -123,6 +123,11 @@ def _(y, hn, cn, gates, inner, w, b, h0, c0, starts, *, cell, reverse):
     return Cost(operations, num_bytes(y, hn, cn, gates, inner, w, b, h0, c0, starts) + written)
 
 
+@recurrence_forward.multiply_adds
+def _(y, hn, cn, gates, inner, w, b, h0, c0, starts, *, cell, reverse):
+    return w.size * len(y)
+
+
 recurrence_backward.describe(is_hot=True, spills=_SPILLS)
 
 
@@ -155,3 +160,8 @@ def _(s: Samples) -> Iterator[Any]:
 def _(dgates, dhidden, previous, dh, dc, dy, dhn, dcn, gates, inner, y, w, h0, c0, starts, *, cell, reverse):
     operations = 2.0 * w.size * len(y) + 6 * dgates.size
     return Cost(operations, num_bytes(dgates, dhidden, previous, dh, dc, dy, dhn, dcn, gates, inner, y, w, h0, c0, starts))
+
+
+@recurrence_backward.multiply_adds
+def _(dgates, dhidden, previous, dh, dc, dy, dhn, dcn, gates, inner, y, w, h0, c0, starts, *, cell, reverse):
+    return w.size * len(y)
