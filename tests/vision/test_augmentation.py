@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 from typing import Any
 
 import numpy
@@ -287,6 +289,41 @@ def test_wrappers() -> None:
         tv.Image(gpunet.ones(3, 4, 4, requires_grad=True))
     with pytest.raises(ShapeError, match=r"Mask: data has shape \(3,\)"):
         tv.Mask([1, 2, 3])
+
+
+@pytest.mark.parametrize("kind", [tv.Image, tv.Mask, tv.BoundingBoxes])
+def test_copies_and_conversions_keep_the_class(kind: Any) -> None:
+    options = {"format": "XYWH", "canvas_size": (14, 16)} if kind is tv.BoundingBoxes else {}
+    given = kind(gpunet.arange(12, dtype="float32").reshape(1, 3, 4), **options)
+    for found in (
+        copy.deepcopy(given), copy.copy(given), pickle.loads(pickle.dumps(given)), given.clone(), given.detach(), given.double(),
+        given.to("int32"), given.to(device="cpu", dtype="float64", copy=True), given.cpu(), given.long(), given.requires_grad_(),
+        given.clone().detach(), copy.deepcopy(given), given.detach().half(),
+    ):  # fmt: skip
+        assert type(found) is kind and found._facts() == given._facts() and found.tolist() == given.tolist()
+        assert kind is not tv.BoundingBoxes or (found.format.name, found.canvas_size) == ("XYWH", (14, 16))
+    assert copy.deepcopy(given).requires_grad and pickle.loads(pickle.dumps(given)).requires_grad
+    (given.clone().double() * 2).sum().backward()
+    assert given.grad is not None and (given.grad == 2).all()
+    assert type(given.detach() * 2) is type(given.detach().bool() | True) is gpunet.Tensor
+
+
+class SamplesWithBoxes:
+    """Samples that a worker process sends."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        boxes = tv.BoundingBoxes([[0.0, 1, 2 + index, 3]], format="XYXY", canvas_size=(9, 9))
+        return {"image": tv.Image(gpunet.zeros(3, 9, 9)), "boxes": boxes, "mask": tv.Mask(gpunet.zeros(1, 9, 9))}
+
+
+def test_boxes_of_worker_processes() -> None:
+    loader = gpunet.data.DataLoader(SamplesWithBoxes(), batch_size=2, num_workers=1, collate_fn=list)
+    flip = T.RandomHorizontalFlip(1.0)
+    found = [flip(sample)["boxes"] for batch in loader for sample in batch]
+    assert [boxes.tolist() for boxes in found] == [[[7 - index, 1, 9, 3]] for index in range(4)]
 
 
 # ---- values -----------------------------------------------------------------------------------------------------------
