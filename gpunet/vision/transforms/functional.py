@@ -15,7 +15,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, make_tensor
-from gpunet.backend.dtypes import is_boolean, is_floating, is_half, limits
+from gpunet.backend.dtypes import is_boolean, is_floating, is_half, limits, significand_bits
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.activations import hardtanh
 from gpunet.ops.creation import arange, tensor, zeros
@@ -832,10 +832,17 @@ def convert_bounding_box_format(inpt: BoundingBoxes, new_format: Any) -> Boundin
     return wrap(box_convert(inpt, inpt.format.value, name).to(inpt.dtype), like=inpt, format=name.upper())
 
 
+def _rounding_of_corners(boxes: BoundingBoxes) -> float:
+    """By how many pixels the corners of boxes that touch the border of the image may be rounded to the outside."""
+    if boxes.format is BoundingBoxFormat.XYXY:
+        return 0.0
+    return max(boxes.canvas_size) * 2.0 ** (3 - significand_bits(boxes.dtype)) if is_floating(boxes.dtype) else 1.0
+
+
 def sanitize_bounding_boxes(
     bounding_boxes: BoundingBoxes, min_size: float = 1.0, min_area: float = 1.0
 ) -> tuple[BoundingBoxes, Tensor]:
-    """Drop the boxes of an image whose sides or area are too small.
+    """Drop the boxes of an image whose sides or area are too small, or that have a corner outside of the image.
 
     Args:
         bounding_boxes: (boxes, 4), or (batch, boxes, 4), of which none is dropped, but boxes become 0.
@@ -846,8 +853,12 @@ def sanitize_bounding_boxes(
         The boxes that are left, and which they are, bool (boxes,) or (batch, boxes).
     """
     corners: Any = box_convert(bounding_boxes, bounding_boxes.format.value, "xyxy")
-    width, height = corners[..., 2] - corners[..., 0], corners[..., 3] - corners[..., 1]
+    x1, y1, x2, y2 = corners.unbind(-1)
+    width, height = x2 - x1, y2 - y1
     is_valid = (width >= min_size) & (height >= min_size) & (width * height >= min_area)
+    rows, columns = bounding_boxes.canvas_size
+    slack = _rounding_of_corners(bounding_boxes)
+    is_valid = is_valid & (x1 >= -slack) & (y1 >= -slack) & (x2 <= columns + slack) & (y2 <= rows + slack)
     if bounding_boxes.ndim > 2:
         return wrap(where(is_valid.unsqueeze(-1), bounding_boxes, 0), like=bounding_boxes), is_valid
     return wrap(bounding_boxes[is_valid], like=bounding_boxes), is_valid
