@@ -479,6 +479,57 @@ def test_dtypes() -> None:
         assert found.dtype == gpunet.uint8 and found.max() > 100
 
 
+def test_conversions_scale_and_saturate() -> None:
+    for value, given, wanted, expected in (
+        (1, "float16", "uint8", 255), (1.0, "float64", "int32", 2**31 - 1), (2.0, "float32", "int16", 2**15 - 1),
+        (300, "int16", "uint8", 2), (-300, "int16", "uint8", 0), (255, "uint8", "int16", 255 * 2**7), (200, "uint8", "bool", True),
+        (255, "uint8", "int64", 255 * 2**55), (-3, "int8", "int16", -3 * 2**8), (2**31 - 1, "int32", "uint8", 255),
+        (2**31 - 1, "int32", "float16", 1.0), (2**63 - 1, "int64", "float32", 1.0), (255, "uint8", "float64", 1.0),
+    ):  # fmt: skip
+        for convert in (T.ConvertImageDtype(wanted), T.ToDtype(wanted, scale=True)):
+            found = convert(gpunet.full((1, 2, 2), value, dtype=given))
+            assert found.dtype.name == wanted and found.flatten()[0].item() == expected, (value, given, wanted)
+    for given, wanted, way_out in (
+        ("float32", "int64", "narrower"), ("float64", "int64", "narrower"), ("float32", "int32", "to float64"),
+        ("float16", "int32", "to float64"),
+    ):  # fmt: skip
+        with pytest.raises(DtypeError, match=f"{given} cannot hold the integers of {wanted}, up to .*{way_out}"):
+            F.convert_image_dtype(gpunet.ones(1, 2, 2, dtype=given), wanted)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "int64", "uint32"])
+def test_white_stays_white(dtype: str) -> None:
+    top = int(numpy.iinfo(dtype).max)
+    white = gpunet.tensor(numpy.full((1, 3, 5, 5), top, dtype))
+    place = [gpunet.tensor([v]) for v in (0, 0, 5, 5)]
+    for function in (
+        lambda x: F.adjust_brightness(x, 1.0), lambda x: F.rotate(x, 0.0, BILINEAR), lambda x: F.resize(x, (7, 3)),
+        lambda x: F.resize(x, (7, 3), antialias=False), F.rgb_to_grayscale, lambda x: F.resized_crop(x, *place, (6, 6)),
+    ):  # fmt: skip
+        found = function(white)
+        assert found.dtype == white.dtype and found.min().item() >= top * (1 - 2e-4)  # the luminance has weights of 0.9999 together
+
+
+def test_what_is_erased_takes_the_values_of_channels_or_a_patch() -> None:
+    for shape in ((1, 6, 7), (6, 7), (3, 6, 7), (2, 3, 6, 7)):
+        channels = shape[-3] if len(shape) > 2 else 1
+        x = gpunet.zeros(*shape)
+        for value in (2.0, (3.0,), tuple(range(1, channels + 1))):
+            assert T.RandomErasing(1.0, value=value)(x).shape == shape
+        patch = gpunet.arange(channels * 6).reshape(channels, 2, 3).float() + 1
+        for part in (patch, patch[:1], patch[0], patch[0, 1]):
+            expected = numpy.zeros(shape, "float32")
+            expected[..., 1:3, 4:7] = part.numpy() if channels > 1 or len(shape) > 2 or part.ndim < 3 else part[0].numpy()
+            assert (F.erase(x, 1, 4, 2, 3, part).numpy() == expected).all()
+        for wrong in ((1.0, 2.0), (1.0, 2.0, 3.0, 4.0)):
+            with pytest.raises(ShapeError, match=rf"RandomErasing: value=.* for an image of {channels} channels"):
+                T.RandomErasing(1.0, value=wrong)(x)
+            with pytest.raises(ShapeError, match=rf"erase: v=.* for an image of {channels} channels"):
+                F.erase(x, 1, 4, 2, 3, wrong)
+        with pytest.raises(ShapeError, match=r"erase: v has shape \(5, 2\); expected one that broadcasts"):
+            F.erase(x, 1, 4, 2, 3, gpunet.ones(5, 2))
+
+
 def test_ranges_that_are_none() -> None:
     x = images()
     for wrong, message in (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunet.autograd import Tensor
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, ShapeError
 from gpunet.ops.face import as_number, as_probability
 from gpunet.vision.images import is_pil
 from gpunet.vision.transforms import functional as F
@@ -139,6 +139,7 @@ class RandomErasing(Transform):
 
     Raises:
         ArgumentError: a range that is none, or another value.
+        ShapeError: (of an image) there are not as many values as channels.
     """
 
     def __init__(
@@ -166,8 +167,16 @@ class RandomErasing(Transform):
         return F.erase(inpt, *place, self._written(inpt), self.inplace)
 
     def _written(self, inpt: Any) -> Any:
+        if isinstance(self.value, (tuple, list)):
+            channels = len(inpt.getbands()) if is_pil(inpt) else inpt.shape[-3] if inpt.ndim > 2 else 1
+            if len(self.value) not in (1, channels):
+                raise ShapeError(
+                    f"RandomErasing: value={self.value!r} for an image of {channels} channels; expected a number, or one for each "
+                    "channel"
+                )
+            return list(self.value)
         if self.value != "random":
-            return list(self.value) if isinstance(self.value, (tuple, list)) else float(self.value)
+            return float(self.value)
         if not isinstance(inpt, Tensor):
             raise ArgumentError("RandomErasing: value='random' of a PIL image; put ToTensor() before it")
         samples = inpt.shape[0] if inpt.ndim > 3 else 1

@@ -79,7 +79,11 @@ class ToPILImage(Simple):
 
 
 class ConvertImageDtype(Simple):
-    """A tensor in another dtype; between integers and floating numbers, the largest integer is 1."""
+    """A tensor in another dtype; the largest integer of an integer dtype is 1 of a floating one.
+
+    Raises:
+        DtypeError: it is no tensor, or the floating numbers cannot hold the integers.
+    """
 
     def __init__(self, dtype: Any = "float32") -> None:
         self.dtype = dtype
@@ -94,7 +98,7 @@ class ToDtype(Simple):
     Args:
         dtype: of images; or a dict of dtypes by class, such as ``{Image: "float32", Mask: "int64", "others": None}``, in which
             None leaves a dtype as it is.
-        scale: whether, between integers and floating numbers, the largest integer of an image becomes 1.
+        scale: whether images are scaled to the range of the dtype; the largest integer is 1 of a floating dtype.
 
     Raises:
         DtypeError: the item is no tensor.

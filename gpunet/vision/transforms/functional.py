@@ -414,8 +414,8 @@ def _interpolated(img: Tensor, size: tuple[int, int], mode: InterpolationMode) -
     elif is_floating(img.dtype):
         resized = interpolate(images, size, mode=mode.value, align_corners=False)
     else:
-        resized = interpolate(images.float(), size, mode=mode.value, align_corners=False)
-        resized = resized.round().clamp(*limits(img.dtype)).to(img.dtype)
+        resized = interpolate(warp.as_floating(images), size, mode=mode.value, align_corners=False)
+        resized = warp.saturated(resized.round(), img.dtype)
     return resized.reshape(*img.shape[:-2], *size)
 
 
@@ -451,7 +451,7 @@ def _on_unit(name: str, inpt: Any, function: Callable[[Tensor], Tensor]) -> Any:
         if is_floating(dtype):
             return function(x.float()).to(dtype) if is_half(dtype) else function(x)
         top = float(limits(dtype)[1])
-        return (function(x.float() * (1 / top)) * top).round().to(dtype)
+        return warp.saturated((function(warp.as_floating(x) * (1 / top)) * top).round(), dtype)
 
     return _on_pixels(name, inpt, apply)
 
@@ -579,7 +579,8 @@ def rgb_to_grayscale(inpt: Any, num_output_channels: int = 1) -> Any:
     def gray_of(x: Any) -> Any:
         if x.ndim < 3 or x.shape[-3] not in (1, 3):
             raise ShapeError(f"Grayscale: a tensor of shape {tuple(x.shape)}; expected 1 or 3 channels")
-        gray = _luminance(x.float() if not is_floating(x.dtype) else x).to(x.dtype)
+        gray = _luminance(warp.as_floating(x))
+        gray = warp.saturated(gray if is_floating(x.dtype) else gray.round(), x.dtype)
         return gray if num_output_channels == 1 else gray.expand(*x.shape[:-3], 3, *x.shape[-2:])
 
     return _on_pixels("Grayscale", inpt, gray_of)
@@ -734,8 +735,12 @@ def erase(inpt: Any, i: Number, j: Number, h: Number, w: Number, v: Any, inplace
 
     Args:
         inpt: an image.
-        v: a number, one for each channel, or a tensor that broadcasts.
+        v: a number, one for each channel, a tensor that broadcasts with the image, or if i, j, h and w are numbers one that
+            broadcasts with the rectangle, such as (channels, h, w).
         inplace: write into the tensor itself.
+
+    Raises:
+        ShapeError: ``v`` has another shape.
     """
 
     def erased(x: Any) -> Any:
@@ -744,11 +749,39 @@ def erase(inpt: Any, i: Number, j: Number, h: Number, w: Number, v: Any, inplace
             _is_within(place, _lead(first, x), _lead(count, x)) for place, first, count in ((rows, i, h), (columns, j, w))
         )
         is_erased = is_row.unsqueeze(-1) & is_column.unsqueeze(-2)
-        value = tensor(list(v), device=x.device).reshape(-1, 1, 1) if isinstance(v, (tuple, list)) else v
+        value = _written(v, x, (i, j, h, w))
         return where(is_erased, value.to(x.dtype) if isinstance(value, Tensor) else value, x).to(x.dtype)
 
     result = _on_pixels("erase", inpt, erased)
     return inpt.copy_(result) if inplace and isinstance(inpt, Tensor) else result
+
+
+def _written(v: Any, x: Tensor, place: tuple[Number, ...]) -> Any:
+    """What is written into a rectangle (top, left, height, width), as a number or a tensor that broadcasts with the image."""
+    channels = x.shape[-3]
+    if isinstance(v, (tuple, list)):
+        if len(v) not in (1, channels):
+            raise ShapeError(f"erase: v={v!r} for an image of {channels} channels; expected a number, or one for each channel")
+        return tensor(list(v), device=x.device).reshape(-1, 1, 1)
+    if not isinstance(v, Tensor) or _broadcasts(v.shape, x.shape):
+        return v
+    if not any(isinstance(number, Tensor) for number in place):
+        top, left, height, width = place
+        v = v.reshape(*(1,) * (2 - v.ndim), *v.shape)
+        if _broadcasts(v.shape, (*x.shape[:-2], height, width)):
+            row, column = (
+                (arange(n, device=x.device) - first).clamp(0, size - 1)
+                for n, first, size in zip(x.shape[-2:], (top, left), v.shape[-2:])
+            )
+            return v.to(x.device)[..., row.reshape(-1, 1), column]
+    raise ShapeError(
+        f"erase: v has shape {tuple(v.shape)}; expected one that broadcasts with the image, {tuple(x.shape)}, or with the rectangle"
+    )
+
+
+def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Whether a tensor of the first shape can be expanded to the second one."""
+    return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(to)))
 
 
 def _lead(value: Number, x: Tensor) -> Any:
@@ -778,18 +811,43 @@ def to_pil_image(pic: Any, mode: str | None = None) -> Any:
 
 
 def convert_image_dtype(image: Any, dtype: Any = "float32") -> Any:
-    """A tensor in another dtype; between integers and floating numbers, the largest integer is 1."""
-    wanted = tensor(0, dtype=dtype).dtype
-    if is_floating(image.dtype) == is_floating(wanted):
+    """A tensor in another dtype; the largest integer of an integer dtype is 1 of a floating one.
+
+    Integers are divided or multiplied by a power of two.
+
+    Raises:
+        DtypeError: it is no tensor; or floating numbers cannot hold the integers of the dtype, such as float32 those of int32.
+    """
+    _check_tensor("convert_image_dtype", image)
+    wanted, given = tensor(0, dtype=dtype).dtype, image.dtype
+    if wanted == given:
+        return image
+    if is_floating(given) and is_floating(wanted):
         return wrap(image.to(wanted), like=image)
-    largest = float(limits(image.dtype if is_floating(wanted) else wanted)[1])
-    return wrap(image.to(wanted) / largest if is_floating(wanted) else (image * (largest + 1.0 - 1e-3)).to(wanted), like=image)
+    if is_floating(given):
+        x, (_, high) = warp.as_floating(image), limits(wanted)
+        if high.bit_length() > significand_bits(x.dtype):
+            way_out = "convert the image to float64 before" if high.bit_length() < 53 else "take a narrower integer dtype"
+            raise DtypeError(f"convert_image_dtype: {given} cannot hold the integers of {wanted}, up to {high}; {way_out}")
+        return wrap(warp.saturated(x * (high + 1.0 - 1e-3), wanted), like=image)
+    if is_floating(wanted):
+        x = image.double() if wanted.itemsize > 4 else warp.as_floating(image)
+        return wrap((x / float(limits(given)[1])).to(wanted), like=image)
+    bits = limits(wanted)[1].bit_length() - limits(given)[1].bit_length()
+    x = image if is_boolean(given) else image.clamp(min=max(limits(given)[0], limits(wanted)[0]))
+    return wrap(x.to(wanted) * 2**bits if bits > 0 else (x // 2**-bits).to(wanted), like=image)
+
+
+def _check_tensor(name: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise DtypeError(f"{name}: got a {type(value).__name__}; expected a tensor: put ToImage() before it")
 
 
 def to_dtype(inpt: Any, dtype: Any = "float32", scale: bool = False) -> Any:
     """A tensor in another dtype; with ``scale``, images as by :func:`convert_image_dtype`."""
     if scale and not isinstance(inpt, (BoundingBoxes, Mask)):
         return convert_image_dtype(inpt, dtype)
+    _check_tensor("to_dtype", inpt)
     return wrap(inpt.to(tensor(0, dtype=dtype).dtype), like=inpt)
 
 

@@ -15,7 +15,7 @@ import numpy
 
 from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend import devices
-from gpunet.backend.dtypes import is_floating, is_half, limits
+from gpunet.backend.dtypes import is_floating, is_half, limits, significand_bits
 from gpunet.errors import ShapeError
 from gpunet.launch.tape import constant
 from gpunet.ops.activations import hardtanh
@@ -137,6 +137,31 @@ def on_axes(value: Entry, dims: int) -> Entry:
     return value.reshape(-1, *(1,) * dims) if isinstance(value, Tensor) else value
 
 
+# ---- dtypes -----------------------------------------------------------------------------------------------------------
+
+#: Integers up to this one are exact in float32.
+_EXACT = 2**24
+
+
+def as_floating(x: Tensor) -> Tensor:
+    """Images as the floating numbers to compute with: float32 of halves and of narrow integers, float64 of wide integers."""
+    if is_floating(x.dtype):
+        return x.float() if is_half(x.dtype) else x
+    return x.to("float32" if limits(x.dtype)[1] <= _EXACT else "float64")
+
+
+def saturated(x: Any, dtype: Any) -> Any:
+    """Floating numbers as a dtype; as integers, those out of its range become the least or the largest one."""
+    if is_floating(dtype):
+        return x.to(dtype)
+    low, high = limits(dtype)
+    x = x.clamp(min=float(low))
+    if high < 2 ** significand_bits(x.dtype):
+        return x.clamp(max=float(high)).to(dtype)
+    is_above = x >= float(high)  # which is the power of two behind it: no floating number is between
+    return where(is_above, high, where(is_above, 0.0, x).to(dtype))
+
+
 # ---- images -----------------------------------------------------------------------------------------------------------
 
 
@@ -218,10 +243,6 @@ def _positions(back: Map, size: tuple[int, int], device: Any) -> tuple[Tensor, T
     return where(is_seen, rows, -1.0), where(is_seen, columns, -1.0)
 
 
-#: Integers up to this one are exact in float32.
-_EXACT = 2**24
-
-
 def pixel_index(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Where pixels of planes (batch, planes, height, width) are in memory, int64 (batch, planes, h, w).
 
@@ -266,7 +287,7 @@ def warp(x: Tensor, forward: Map, size: tuple[int, int], is_nearest: bool, fill:
         # + 1 for the border, + 0.5 to round
         return gather_pixels(padded, pixel_index(padded, floor(rows + 1.5), floor(columns + 1.5)))
     dtype = x.dtype
-    source = bordered(x if is_floating(dtype) and not is_half(dtype) else x.float(), (1, 2, 1, 2), fill)
+    source = bordered(as_floating(x), (1, 2, 1, 2), fill)
     low_y, low_x = floor(rows), floor(columns)
     part_y, part_x = ((p - low).unsqueeze(1).to(source.dtype) for p, low in ((rows, low_y), (columns, low_x)))
     index, lines = pixel_index(source, low_y + 1, low_x + 1), []
@@ -274,7 +295,7 @@ def warp(x: Tensor, forward: Map, size: tuple[int, int], is_nearest: bool, fill:
         left, right = (gather_pixels(source, index, dy, dx) for dx in (0, 1))
         lines.append(left + (right - left) * part_x)
     result = lines[0] + (lines[1] - lines[0]) * part_y
-    return result.to(dtype) if is_floating(dtype) else result.round().clamp(*limits(dtype)).to(dtype)
+    return saturated(result if is_floating(dtype) else result.round(), dtype)
 
 
 # ---- boxes ------------------------------------------------------------------------------------------------------------
@@ -337,8 +358,7 @@ def _filter_rows(name: str, n: int, m: int) -> Rows:
 def resize_like_pillow(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     """Images (..., height, width) resized by a filter of Pillow; integers are rounded after each pass, as there."""
     dtype = x.dtype
-    planes = x.reshape(-1, *x.shape[-2:])
-    planes = planes if is_floating(dtype) and not is_half(dtype) else planes.float()
+    planes = as_floating(x.reshape(-1, *x.shape[-2:]))
     passes = ((2, size[1]), (1, size[0]))
     if size[0] < x.shape[-2] and size[1] > x.shape[-1]:
         passes = passes[::-1]  # as recent versions of Pillow
@@ -347,7 +367,7 @@ def resize_like_pillow(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
             planes = resample("Resize", planes, dim, Table(_filter_rows, (filter, planes.shape[dim], wanted)))
             if not is_floating(dtype):
                 planes = (planes + 0.5).floor().clamp(*limits(dtype))
-    return planes.reshape(*x.shape[:-2], *size).to(dtype)
+    return saturated(planes.reshape(*x.shape[:-2], *size), dtype)
 
 
 def _spread(start: Tensor, length: Tensor, n: int, m: int, antialias: bool) -> Tensor:
@@ -373,11 +393,11 @@ def resize_parts(
         ys = _nearest_places(top, height, size[0]).reshape(-1, size[0], 1)
         return gather_pixels(x, pixel_index(x, ys, _nearest_places(left, width, size[1]).reshape(-1, 1, size[1])))
     dtype = x.dtype
-    source = x if is_floating(dtype) and not is_half(dtype) else x.float()
+    source = as_floating(x)
     down = _spread(top, height, rows, size[0], antialias).to(source.dtype).unsqueeze(1)
     across = _spread(left, width, columns, size[1], antialias).to(source.dtype).unsqueeze(1)
     result = down @ (source @ across.transpose(-1, -2))
-    return result.to(dtype) if is_floating(dtype) else result.round().clamp(*limits(dtype)).to(dtype)
+    return saturated(result if is_floating(dtype) else result.round(), dtype)
 
 
 def _nearest_places(start: Tensor, length: Tensor, count: int) -> Tensor:
