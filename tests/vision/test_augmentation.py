@@ -556,6 +556,65 @@ def test_ranges_that_are_none() -> None:
         T.RandomOrder([T.Identity()])(images())
 
 
+def test_messages_name_the_function_and_its_argument() -> None:
+    x = images(2)
+    image = pytest.importorskip("PIL.Image").fromarray(numpy.zeros((4, 5, 3), "uint8"))
+    points = [[0, 0], [9, 0], [9, 9], [0, 9]]
+    for wrong, error, message in (
+        (lambda: F.affine(x, 0, (0, 0), 0.0, 0), ArgumentError, r"affine: scale=0.0; expected a positive number"),
+        (lambda: F.affine(x, 0, (0, 0), 1.0, 90.0), ArgumentError, r"affine: shear=90.0"),
+        (lambda: F.affine(x, 0, 3, 1.0, 0.0), ArgumentError, r"affine: translate=3"),
+        (lambda: F.affine(x, 0, (0, 0), 1.0, (1, 2, 3)), ArgumentError, r"affine: shear=\(1, 2, 3\)"),
+        (lambda: T.Normalize(0.5, 0.5), ArgumentError, r"Normalize: mean=0.5; expected a sequence"),
+        (lambda: F.normalize(x, (0.5,), 0.5), ArgumentError, r"Normalize: std=0.5; expected a sequence"),
+        (lambda: T.RandomAffine(10, translate=0.1), ArgumentError, r"RandomAffine: translate=0.1; expected two"),
+        (lambda: T.RandomAffine(10, scale=0.1), ArgumentError, r"RandomAffine: scale=0.1; expected two positive"),
+        (lambda: T.RandomErasing(scale=0.1), ArgumentError, r"RandomErasing: scale=0.1; expected two positive"),
+        (lambda: T.RandomErasing(ratio=(0, 1)), ArgumentError, r"RandomErasing: ratio=\(0, 1\); expected two positive"),
+        (lambda: T.RandomResizedCrop(8, scale=0.5), ArgumentError, r"RandomResizedCrop: scale=0.5; expected two positive"),
+        (lambda: T.ConvertImageDtype()(image), DtypeError, r"convert_image_dtype: got a Image; expected a tensor: put ToImage"),
+        (lambda: F.convert_image_dtype(numpy.ones((2, 2))), DtypeError, r"convert_image_dtype: got a ndarray"),
+        (lambda: F.to_dtype(image), DtypeError, r"to_dtype: got a Image"),
+        (lambda: T.Pad(-1, padding_mode="reflect"), ArgumentError, r"Pad: padding=-1 with padding_mode='reflect'; expected 0"),
+        (lambda: F.pad(x, -1, padding_mode="edge"), ArgumentError, r"pad: padding=-1 with padding_mode='edge'"),
+        (lambda: T.Pad(0.5), ArgumentError, r"Pad: padding=0.5; expected 1, 2 or 4 integers"),
+        (lambda: F.perspective(x, points[:3], points), ShapeError, r"perspective: startpoints=.*; expected four points"),
+        (lambda: F.perspective(x, points, gpunet.ones(2, 3, 2)), ShapeError, r"perspective: endpoints="),
+        (lambda: F.perspective(x, [[0, 0], [1, 1], [2, 2], [3, 3]], points), ArgumentError, r"no three are on a line"),
+        (lambda: T.Resize(5, max_size=0)(x), ArgumentError, r"Resize: max_size=0"),
+        (lambda: F.resize(x, (0, 5)), ArgumentError, r"Resize: size=\(0, 5\)"),
+        (lambda: F.resize(x[..., :0], 5), ShapeError, r"Resize: an image of 14 x 0 has no pixels"),
+        (lambda: F.adjust_hue(x[:, :2], 0.1), ShapeError, r"adjust_hue: an image of shape \(2, 2, 14, 16\); expected 1 or 3"),
+        (lambda: F.adjust_contrast(x[:, :2], 0.1), ShapeError, r"adjust_contrast: an image of shape"),
+        (lambda: F.adjust_saturation(x[:, :2], 0.1), ShapeError, r"adjust_saturation: an image of shape"),
+        (lambda: T.RandomRotation(5, fill=(1, 2))(x), ShapeError, r"rotate: fill=\(1, 2\) for an image of 3 channels"),
+        (lambda: F.pad(x, 1, fill=(1, 2)), ShapeError, r"pad: fill=\(1, 2\) for an image of 3 channels"),
+        (lambda: F.rotate(x, gpunet.ones(3)), ShapeError, r"rotate: numbers for 3 samples"),
+        (lambda: F.crop(x, gpunet.arange(3), gpunet.arange(3), 2, 2), ShapeError, r"crop: numbers for 3 samples"),
+        (lambda: T.RandomGrayscale(0.0)(gpunet.ones(4, 5, 5)), ShapeError, r"RandomGrayscale: a tensor of shape \(4, 5, 5\)"),
+    ):  # fmt: skip
+        with pytest.raises(error, match=message):
+            wrong()
+    plane = gpunet.rand(5, 6)
+    assert all((T.RandomGrayscale(p)(plane) == plane).all() for p in (0.0, 1.0))
+    assert T.Resize(5, max_size=6)(gpunet.ones(3, 1, 100)).shape == (3, 1, 6)
+    assert T.Pad(-1)(x).shape == (2, 3, 12, 14)
+
+
+@pytest.mark.parametrize("name", GEOMETRY)
+def test_images_without_objects(name: str) -> None:
+    for lead, planes in (((), 0), ((2,), 0), ((0,), 2)):
+        for dtype in ("float32", "uint8"):
+            sample = {
+                "image": tv.Image(gpunet.rand(*lead, 3, 34, 40)), "masks": tv.Mask(gpunet.zeros(*lead, planes, 34, 40, dtype=dtype)),
+                "boxes": tv.BoundingBoxes(gpunet.zeros(*lead, planes, 4), format="XYXY", canvas_size=(34, 40)),
+            }  # fmt: skip
+            found = GEOMETRY[name](sample)
+            assert found["masks"].shape == (*lead, planes, *found["image"].shape[-2:]) and found["masks"].dtype.name == dtype
+            assert found["boxes"].shape == (*lead, planes, 4)
+    assert T.Resize(7, antialias=False)(tv.Mask(gpunet.zeros(0, 9, 9))).shape == (0, 7, 7)
+
+
 # ---- mixing -----------------------------------------------------------------------------------------------------------
 
 

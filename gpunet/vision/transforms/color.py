@@ -11,7 +11,7 @@ from gpunet.ops.face import as_number, as_probability
 from gpunet.vision.images import is_pil
 from gpunet.vision.transforms import functional as F
 from gpunet.vision.transforms.draws import normal
-from gpunet.vision.transforms.geometry import between, random_part, symmetric
+from gpunet.vision.transforms.geometry import between, positive_range, random_part, symmetric
 from gpunet.vision.transforms.transform import Frame, Transform
 from gpunet.vision.tv_tensors import BoundingBoxes, Mask, wrap
 
@@ -80,10 +80,14 @@ class RandomGrayscale(Transform):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         is_gray = params["is_gray"]
+        if isinstance(inpt, Tensor) and not isinstance(inpt, (BoundingBoxes, Mask)) and inpt.ndim > 2 and inpt.shape[-3] not in (1, 3):
+            raise ShapeError(f"RandomGrayscale: a tensor of shape {tuple(inpt.shape)}; expected 1 or 3 channels")
         if isinstance(inpt, (BoundingBoxes, Mask)) or is_gray is False:
             return inpt
         if is_pil(inpt):
             return F.rgb_to_grayscale(inpt, 3 if len(inpt.getbands()) > 1 else 1)
+        if inpt.ndim < 3:
+            return inpt
         gray = F.rgb_to_grayscale(inpt, int(inpt.shape[-3]))
         return wrap(F.select(is_gray, gray, inpt), like=inpt)
 
@@ -148,8 +152,7 @@ class RandomErasing(Transform):
     ) -> None:  # fmt: skip
         self.p, self.scale, self.ratio = as_probability("RandomErasing", "p", p), scale, ratio
         for name, pair in (("scale", scale), ("ratio", ratio)):
-            if symmetric("RandomErasing", name, tuple(pair))[0] <= 0:
-                raise ArgumentError(f"RandomErasing: {name}={pair!r}; expected positive numbers")
+            positive_range("RandomErasing", name, pair)
         is_sequence = isinstance(value, (tuple, list)) and all(isinstance(v, (int, float)) for v in value)
         if not (isinstance(value, (int, float)) or is_sequence or value == "random"):
             raise ArgumentError(f"RandomErasing: value={value!r}; expected a number, one for each channel, or 'random'")

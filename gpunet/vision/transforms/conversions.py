@@ -127,13 +127,12 @@ class Normalize(Simple):
     """(channel - mean) / std of tensors (..., channels, height, width).
 
     Raises:
-        ArgumentError: a std is 0.
+        ArgumentError: mean or std is no sequence of numbers, or a std is 0.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], inplace: bool = False) -> None:
         self.mean, self.std, self.inplace = mean, std, inplace
-        if 0 in [float(s) for s in std]:
-            raise ArgumentError(f"Normalize: std={list(std)}; expected numbers other than 0")
+        F.check_normalization(mean, std)
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         return F.normalize(inpt, self.mean, self.std, self.inplace)

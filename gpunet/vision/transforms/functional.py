@@ -20,7 +20,7 @@ from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.activations import hardtanh
 from gpunet.ops.creation import arange, tensor, zeros
 from gpunet.ops.elementwise import exp, maximum, minimum, where
-from gpunet.ops.face import as_number
+from gpunet.ops.face import as_number, as_positive
 from gpunet.ops.interpolate import interpolate
 from gpunet.ops.join import cat, stack
 from gpunet.ops.order import amax, amin
@@ -156,15 +156,17 @@ def warped(name: str, inpt: Any, forward: Map, size: tuple[int, int], interpolat
     if isinstance(inpt, BoundingBoxes):
         return warp.move_boxes(inpt, forward, size)
     if is_pil(inpt):
-        return _through_tensor(inpt, lambda x: _warp_planes(x, forward, size, mode, fill_for(fill, inpt)))
+        return _through_tensor(inpt, lambda x: _warp_planes(name, x, forward, size, mode, fill_for(fill, inpt)))
     size_of(inpt, name)
-    return wrap(_warp_planes(inpt, forward, size, mode, fill_for(fill, inpt)), like=inpt)
+    return wrap(_warp_planes(name, inpt, forward, size, mode, fill_for(fill, inpt)), like=inpt)
 
 
-def _warp_planes(x: Tensor, forward: Map, size: tuple[int, int], mode: InterpolationMode, fill: Any) -> Tensor:
-    batch = Batch.of(x, warp.samples_of(*(entry for row in forward for entry in row)))
+def _warp_planes(
+    name: str, x: Tensor, forward: Map, size: tuple[int, int], mode: InterpolationMode, fill: Any
+) -> Tensor:
+    batch = Batch.of(name, x, warp.samples_of(*(entry for row in forward for entry in row)))
     is_nearest = mode in NEAREST or is_boolean(x.dtype) or isinstance(x, Mask)
-    return batch.restore(warp.warp(batch.planes, forward, size, is_nearest, fill))
+    return batch.restore(warp.warp(name, batch.planes, forward, size, is_nearest, fill))
 
 
 def _center(name: str, inpt: Any, center: Any) -> tuple[float, float]:
@@ -190,9 +192,21 @@ def affine(
         interpolation: NEAREST or BILINEAR; masks take the nearest pixel.
         fill: see :func:`fill_for`.
         center: (x, y) in pixels from the left upper corner; the image's center by default.
+
+    Raises:
+        ArgumentError: a scale that is not positive, an angle of 90 degrees between x and its shear, or not one or two shears and two
+            shifts.
     """
+    if not isinstance(scale, Tensor) and not as_number("affine", "scale", scale) > 0:
+        raise ArgumentError(f"affine: scale={scale}; expected a positive number")
+    if not isinstance(translate, (tuple, list)) or len(translate) != 2:
+        raise ArgumentError(f"affine: translate={translate!r}; expected two numbers of pixels, (x, y)")
     shears = tuple(shear) if isinstance(shear, (tuple, list)) else (shear, 0.0)
-    shears = shears if len(shears) == 2 else (shears[0], 0.0)
+    shears = shears if len(shears) != 1 else (shears[0], 0.0)
+    if len(shears) != 2:
+        raise ArgumentError(f"affine: shear={shear!r}; expected degrees along x, or (along x, along y)")
+    if any(not isinstance(s, Tensor) and abs(math.cos(math.radians(as_number("affine", "shear", s)))) < 1e-6 for s in shears):
+        raise ArgumentError(f"affine: shear={shear!r}; expected degrees between -90 and 90")
     forward = warp.affine_map(angle, translate, scale, shears, _center("affine", inpt, center))
     return warped("affine", inpt, forward, size_of(inpt, "affine"), interpolation, fill)
 
@@ -295,20 +309,21 @@ def crop(inpt: Any, top: Number, left: Number, height: int, width: int) -> Any:
         border = (max(0, -left), max(0, left + width - columns), max(0, -top), max(0, top + height - rows))
         x = inpt
         if any(border):
-            x, top, left = warp.bordered(inpt, border, 0), max(0, top), max(0, left)
+            x, top, left = warp.bordered("crop", inpt, border, 0), max(0, top), max(0, left)
         return wrap(x[..., top : top + height, left : left + width], like=inpt)
-    batch = Batch.of(inpt, len(top))
+    batch = Batch.of("crop", inpt, len(top))
     # parts far outside see the border only, which is as large as a part
     border = (width, width, height, height)
     top, left = top.clamp(-height, rows) + height, left.clamp(-width, columns) + width
-    return wrap(batch.restore(warp.cut(warp.bordered(batch.planes, border, 0), top, left, height, width)), like=inpt)
+    border_of = warp.bordered("crop", batch.planes, border, 0)
+    return wrap(batch.restore(warp.cut(border_of, top, left, height, width)), like=inpt)
 
 
 def crop_inside(inpt: Any, top: Number, left: Number, height: int, width: int) -> Any:
     """:func:`crop` of a part that lies in the image."""
     if is_pil(inpt) or isinstance(inpt, BoundingBoxes) or not isinstance(top, Tensor):
         return crop(inpt, top, left, height, width)
-    batch = Batch.of(inpt, len(top))
+    batch = Batch.of("crop", inpt, len(top))
     return wrap(batch.restore(warp.cut(batch.planes, top, left, height, width)), like=inpt)
 
 
@@ -326,15 +341,17 @@ def _middle(length: int, size: int) -> int:
 PADDING_MODES = ("constant", "edge", "reflect", "symmetric")
 
 
-def sides_of(function: str, padding: Any) -> tuple[int, int, int, int]:
+def sides_of(function: str, padding: Any, padding_mode: str = "constant") -> tuple[int, int, int, int]:
     """A padding as (left, top, right, bottom).
 
     Raises:
-        ArgumentError: it is not 1, 2 or 4 integers.
+        ArgumentError: it is not 1, 2 or 4 integers; or a negative one, which cuts off, with another mode than "constant".
     """
-    items = (padding,) if isinstance(padding, int) else tuple(padding)
+    items = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,)
     if len(items) not in (1, 2, 4) or not all(isinstance(n, int) for n in items):
         raise ArgumentError(f"{function}: padding={padding!r}; expected 1, 2 or 4 integers")
+    if padding_mode != "constant" and min(items) < 0:
+        raise ArgumentError(f"{function}: padding={padding!r} with padding_mode={padding_mode!r}; expected 0 or more")
     left, top, right, bottom = items * 4 if len(items) == 1 else items * 2 if len(items) == 2 else items
     return left, top, right, bottom
 
@@ -351,7 +368,7 @@ def pad(inpt: Any, padding: Any, fill: Any = None, padding_mode: str = "constant
     Raises:
         ArgumentError: another padding or mode.
     """
-    left, top, right, bottom = sides_of("pad", padding)
+    left, top, right, bottom = sides_of("pad", padding, padding_mode)
     if padding_mode not in PADDING_MODES:
         raise ArgumentError(f"pad: padding_mode={padding_mode!r}; expected 'constant', 'edge', 'reflect' or 'symmetric'")
     height, width = size_of(inpt, "pad")
@@ -360,7 +377,7 @@ def pad(inpt: Any, padding: Any, fill: Any = None, padding_mode: str = "constant
     if is_pil(inpt):
         return _through_tensor(inpt, lambda x: pad(x, padding, fill, padding_mode))
     if padding_mode == "constant":
-        return wrap(warp.bordered(inpt, (left, right, top, bottom), fill_for(fill, inpt)), like=inpt)
+        return wrap(warp.bordered("pad", inpt, (left, right, top, bottom), fill_for(fill, inpt)), like=inpt)
     x = inpt
     for dim, n, widths in ((-2, height, (top, bottom)), (-1, width, (left, right))):
         if any(widths):
@@ -379,13 +396,17 @@ def resize(
 
 def target_size(size: Any, max_size: int | None, height: int, width: int) -> tuple[int, int]:
     """The (height, width) that ``Resize`` gives an image."""
+    side, other = as_pair("Resize", size)
     if isinstance(size, (tuple, list)) and len(size) == 2:
-        return size[0], size[1]
+        return side, other
+    if max_size is not None:
+        as_positive("Resize", "max_size", max_size)
     short, long = min(height, width), max(height, width)
-    side = as_pair("Resize", size)[0]
+    if not short:
+        raise ShapeError(f"Resize: an image of {height} x {width} has no pixels; expected one with pixels")
     new_long = int(side * long / short)
     if max_size is not None and new_long > max_size:
-        side, new_long = int(max_size * side / new_long), max_size
+        side, new_long = max(1, int(max_size * side / new_long)), max_size
     return (side, new_long) if height <= width else (new_long, side)
 
 
@@ -408,7 +429,7 @@ def _interpolated(img: Tensor, size: tuple[int, int], mode: InterpolationMode) -
     """A tensor (..., height, width) resized without antialiasing; integers are rounded."""
     if mode not in (*NEAREST, InterpolationMode.BILINEAR, InterpolationMode.BICUBIC):
         raise ArgumentError(f"Resize: interpolation={mode} of a tensor without antialiasing; pass antialias=True, or BILINEAR")
-    images = img.reshape(1, -1, *img.shape[-2:])
+    images = img.reshape(-1, 1, *img.shape[-2:])
     if mode in NEAREST:
         resized = interpolate(images.to("uint8") if is_boolean(img.dtype) else images, size, mode=mode.value).to(img.dtype)
     elif is_floating(img.dtype):
@@ -434,7 +455,7 @@ def resized_crop(
         scale_y, scale_x = wanted[0] / height, wanted[1] / width
         return warp.move_boxes(inpt, shift_and_scale(-left * scale_x, -top * scale_y, scale_x, scale_y), wanted)
     size_of(inpt, "resized_crop")
-    batch = Batch.of(inpt, len(top))
+    batch = Batch.of("resized_crop", inpt, len(top))
     is_nearest = mode in NEAREST or isinstance(inpt, Mask) or is_boolean(inpt.dtype)
     found = warp.resize_parts(batch.planes, top, left, height, width, wanted, is_nearest, bool(antialias))
     return wrap(batch.restore(found), like=inpt)
@@ -470,16 +491,16 @@ def _check_factor(name: str, argument: str, value: Number) -> None:
         raise ArgumentError(f"{name}: {argument}={value}; expected 0 or more")
 
 
-def _check_colours(x: Tensor) -> None:
+def _check_colours(name: str, x: Tensor) -> None:
     if x.shape[-3] != 3:
-        raise ShapeError(f"an image of shape {tuple(x.shape)}: colours are those of 1 or 3 channels")
+        raise ShapeError(f"{name}: an image of shape {tuple(x.shape)}; expected 1 or 3 channels, whose colours are known")
 
 
-def _luminance(x: Any) -> Any:
+def _luminance(name: str, x: Any) -> Any:
     """0.2989 R + 0.587 G + 0.114 B, with one channel; of one channel itself."""
     if x.shape[-3] == 1:
         return x
-    _check_colours(x)
+    _check_colours(name, x)
     r, g, b = (x[..., c : c + 1, :, :] for c in range(3))
     return 0.2989 * r + 0.587 * g + 0.114 * b
 
@@ -498,17 +519,21 @@ def adjust_brightness(inpt: Any, brightness_factor: Number) -> Any:
 def adjust_contrast(inpt: Any, contrast_factor: Number) -> Any:
     """Multiply the distance from the mean luminance of the image by a factor of 0 or more."""
     _check_factor("adjust_contrast", "contrast_factor", contrast_factor)
-    return _on_unit(
-        "adjust_contrast", inpt, lambda x: _blended(x, _luminance(x).mean((-3, -2, -1), keepdim=True), _entry(contrast_factor, x))
-    )
+
+    def adjusted(x: Any) -> Any:
+        return _blended(x, _luminance("adjust_contrast", x).mean((-3, -2, -1), keepdim=True), _entry(contrast_factor, x))
+
+    return _on_unit("adjust_contrast", inpt, adjusted)
 
 
 def adjust_saturation(inpt: Any, saturation_factor: Number) -> Any:
     """Multiply the distance from the luminance of the pixel by a factor of 0 or more."""
     _check_factor("adjust_saturation", "saturation_factor", saturation_factor)
-    return _on_unit(
-        "adjust_saturation", inpt, lambda x: x if x.shape[-3] == 1 else _blended(x, _luminance(x), _entry(saturation_factor, x))
-    )
+
+    def adjusted(x: Any) -> Any:
+        return x if x.shape[-3] == 1 else _blended(x, _luminance("adjust_saturation", x), _entry(saturation_factor, x))
+
+    return _on_unit("adjust_saturation", inpt, adjusted)
 
 
 def adjust_hue(inpt: Any, hue_factor: Number) -> Any:
@@ -530,7 +555,7 @@ def _turned(x: Any, part: Any) -> Any:
     """
     if x.shape[-3] == 1:
         return x
-    _check_colours(x)
+    _check_colours("adjust_hue", x)
     r, g, b = x.unbind(-3)
     v, low = maximum(maximum(r, g), b), minimum(minimum(r, g), b)
     c = v - low
@@ -579,7 +604,7 @@ def rgb_to_grayscale(inpt: Any, num_output_channels: int = 1) -> Any:
     def gray_of(x: Any) -> Any:
         if x.ndim < 3 or x.shape[-3] not in (1, 3):
             raise ShapeError(f"Grayscale: a tensor of shape {tuple(x.shape)}; expected 1 or 3 channels")
-        gray = _luminance(warp.as_floating(x))
+        gray = _luminance("Grayscale", warp.as_floating(x))
         gray = warp.saturated(gray if is_floating(x.dtype) else gray.round(), x.dtype)
         return gray if num_output_channels == 1 else gray.expand(*x.shape[:-3], 3, *x.shape[-2:])
 
@@ -851,6 +876,21 @@ def to_dtype(inpt: Any, dtype: Any = "float32", scale: bool = False) -> Any:
     return wrap(inpt.to(tensor(0, dtype=dtype).dtype), like=inpt)
 
 
+def check_normalization(mean: Any, std: Any) -> None:
+    """Check the means and standard deviations of ``Normalize``.
+
+    Raises:
+        ArgumentError: they are no sequences of numbers, or a std is 0.
+    """
+    for name, values in (("mean", mean), ("std", std)):
+        if isinstance(values, (int, float, str)) or not hasattr(values, "__iter__"):
+            raise ArgumentError(f"Normalize: {name}={values!r}; expected a sequence of one number for each channel")
+        for value in values:
+            as_number("Normalize", name, value)
+    if 0 in [float(s) for s in std]:
+        raise ArgumentError(f"Normalize: std={list(std)}; expected numbers other than 0")
+
+
 def normalize(inpt: Any, mean: Sequence[float], std: Sequence[float], inplace: bool = False) -> Any:
     """(channel - mean) / std of tensors (..., channels, height, width); boxes and masks stay as they are.
 
@@ -861,8 +901,7 @@ def normalize(inpt: Any, mean: Sequence[float], std: Sequence[float], inplace: b
     """
     if isinstance(inpt, (BoundingBoxes, Mask)):
         return inpt
-    if 0 in [float(s) for s in std]:
-        raise ArgumentError(f"Normalize: std={list(std)}; expected numbers other than 0")
+    check_normalization(mean, std)
     if not isinstance(inpt, Tensor) or not inpt.is_floating_point():
         kind = f"a tensor of dtype {inpt.dtype}" if isinstance(inpt, Tensor) else f"a {type(inpt).__name__}"
         raise DtypeError(f"Normalize: got {kind}; expected a floating tensor: put ToTensor() before it")

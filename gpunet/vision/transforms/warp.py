@@ -16,7 +16,7 @@ import numpy
 from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_floating, is_half, limits, significand_bits
-from gpunet.errors import ShapeError
+from gpunet.errors import ArgumentError, ShapeError
 from gpunet.launch.tape import constant
 from gpunet.ops.activations import hardtanh
 from gpunet.ops.creation import arange
@@ -104,8 +104,20 @@ def perspective_map(start: Any, end: Any) -> Map:
     Args:
         start, end: (4, 2) numbers in nested lists, or tensors (batch, 4, 2): x and y of each corner, in the order of the image's
             left upper, right upper, right lower and left lower corner.
+
+    Raises:
+        ShapeError: these are not four points.
+        ArgumentError: three of the points are on a line.
     """
-    to, back = (_from_square(points) for points in (end, start))
+    for name, points in (("startpoints", start), ("endpoints", end)):
+        if numpy.shape(points)[-2:] != (4, 2) if not isinstance(points, Tensor) else tuple(points.shape[-2:]) != (4, 2):
+            raise ShapeError(f"perspective: {name}={points!r}; expected four points (x, y), or a tensor (batch, 4, 2)")
+    try:
+        to, back = (_from_square(points) for points in (end, start))
+    except ZeroDivisionError:
+        raise ArgumentError(
+            f"perspective: startpoints={start!r}, endpoints={end!r}; expected four points of which no three are on a line"
+        ) from None
     product = _product(to, inverse(back))
     scale = product[2][2]
     return tuple(tuple(entry / scale for entry in row) for row in product)
@@ -172,7 +184,7 @@ class Batch(NamedTuple):
     lead: tuple[int, ...]
 
     @classmethod
-    def of(cls, x: Tensor, samples: int) -> Batch:
+    def of(cls, function: str, x: Tensor, samples: int) -> Batch:
         """Of images (batch, ..., height, width), or of one image (channels, height, width) or (height, width).
 
         Raises:
@@ -182,7 +194,9 @@ class Batch(NamedTuple):
         is_batch = len(lead) > 1 or (samples > 1 and isinstance(x, Mask))
         count = lead[0] if is_batch and lead else 1
         if samples not in (1, count):
-            raise ShapeError(f"numbers for {samples} samples, but a tensor of shape {tuple(x.shape)}; expected one for each sample")
+            raise ShapeError(
+                f"{function}: numbers for {samples} samples, but a tensor of shape {tuple(x.shape)}; expected one for each sample"
+            )
         return cls(x.reshape(count, math.prod(lead) // max(count, 1), *x.shape[-2:]), lead)
 
     def restore(self, planes: Tensor) -> Tensor:
@@ -194,7 +208,7 @@ def samples_of(*values: Any) -> int:
     return max((len(value) for value in values if isinstance(value, Tensor)), default=1)
 
 
-def bordered(x: Tensor, widths: tuple[int, int, int, int], fill: Any) -> Tensor:
+def bordered(function: str, x: Tensor, widths: tuple[int, int, int, int], fill: Any) -> Tensor:
     """Planes (..., channels, height, width) with a border (left, right, top, bottom) of ``fill``, a number or one per channel.
 
     Raises:
@@ -204,7 +218,7 @@ def bordered(x: Tensor, widths: tuple[int, int, int, int], fill: Any) -> Tensor:
         return pad(x, widths, value=fill)
     channels = x.shape[-3] if x.ndim > 2 else 1
     if len(fill) not in (1, channels):
-        raise ShapeError(f"fill={fill!r} for an image of {channels} channels; expected a number, or one for each channel")
+        raise ShapeError(f"{function}: fill={fill!r} for an image of {channels} channels; expected a number, or one for each channel")
     if len(fill) == 1:
         return pad(x, widths, value=fill[0])
     return cat([pad(x[..., c : c + 1, :, :], widths, value=value) for c, value in enumerate(fill)], -3)
@@ -266,7 +280,7 @@ def cut(x: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor
     """The part of ``height`` x ``width`` pixels at (top, left), each (batch,), of planes (batch, planes, rows, columns)."""
     batch, planes, rows, columns = x.shape
     line = top.reshape(-1, 1, 1) + arange(height, device=x.device).reshape(1, height, 1)
-    if type(x.array) is not numpy.ndarray:
+    if type(x.array) is not numpy.ndarray or not x.numel():
         place = left.reshape(-1, 1, 1) + arange(width, device=x.device).reshape(1, 1, width)
         return gather_pixels(x, pixel_index(x, line, place))
     # NumPy copies whole lines of overlapping windows several times as fast as single pixels
@@ -274,7 +288,7 @@ def cut(x: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor
     return windows[pixel_index(x, line, left.reshape(-1, 1, 1)).squeeze(3)]
 
 
-def warp(x: Tensor, forward: Map, size: tuple[int, int], is_nearest: bool, fill: Any) -> Tensor:
+def warp(function: str, x: Tensor, forward: Map, size: tuple[int, int], is_nearest: bool, fill: Any) -> Tensor:
     """Images (batch, planes, height, width) mapped to (batch, planes, *size); what comes from outside is ``fill``.
 
     Positions are computed in float32; halves and integers are interpolated in float32, and integers rounded.
@@ -283,11 +297,11 @@ def warp(x: Tensor, forward: Map, size: tuple[int, int], is_nearest: bool, fill:
     rows, columns = _positions(inverse(forward), size, x.device)
     rows, columns = hardtanh(rows, -1.0, float(height)), hardtanh(columns, -1.0, float(width))
     if is_nearest:
-        padded = bordered(x, (1, 1, 1, 1), fill)
+        padded = bordered(function, x, (1, 1, 1, 1), fill)
         # + 1 for the border, + 0.5 to round
         return gather_pixels(padded, pixel_index(padded, floor(rows + 1.5), floor(columns + 1.5)))
     dtype = x.dtype
-    source = bordered(as_floating(x), (1, 2, 1, 2), fill)
+    source = bordered(function, as_floating(x), (1, 2, 1, 2), fill)
     low_y, low_x = floor(rows), floor(columns)
     part_y, part_x = ((p - low).unsqueeze(1).to(source.dtype) for p, low in ((rows, low_y), (columns, low_x)))
     index, lines = pixel_index(source, low_y + 1, low_x + 1), []
@@ -306,7 +320,7 @@ def move_boxes(boxes: BoundingBoxes, forward: Map, size: tuple[int, int]) -> Bou
     shape, dtype, name = boxes.shape, boxes.dtype, boxes.format.value
     corners: Any = box_convert(boxes.float() if not is_floating(dtype) else boxes, name, "xyxy")
     dims = 2 if len(shape) > 2 else 1
-    x1, y1, x2, y2 = (corners.reshape(*shape[:1], -1, 4) if dims == 2 else corners.reshape(-1, 4)).unbind(-1)
+    x1, y1, x2, y2 = (corners.reshape(shape[0], math.prod(shape[1:-1]), 4) if dims == 2 else corners).unbind(-1)
     (a, b, c), (d, e, f), (g, h, i) = (tuple(on_axes(entry, dims - 1) for entry in row) for row in forward)
     xs, ys = [], []
     for x, y in ((x1, y1), (x2, y1), (x2, y2), (x1, y2)):
