@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import pickle
 from typing import Any
 
@@ -17,6 +18,7 @@ from gpunet.vision import transforms as T
 from gpunet.vision import tv_tensors as tv
 from gpunet.vision.transforms import functional as F
 from gpunet.vision.transforms.mixing import symmetric_beta
+from tests.vision import torchvision_values
 
 BILINEAR = T.InterpolationMode.BILINEAR
 RANDOM = numpy.random.default_rng(0)
@@ -678,21 +680,15 @@ def test_samples_that_cannot_be_mixed() -> None:
         T.CutMix()(x, labels)
 
 
-# ---- torchvision, where it is installed -------------------------------------------------------------------------------
+# ---- torchvision ------------------------------------------------------------------------------------------------------
 
 
 def test_functions_of_torchvision() -> None:
-    pytest.importorskip("torchvision")
-    import torch
-    from torchvision.transforms.v2 import functional as V
-
-    x = images(2)
-    for name, arguments in (
-        ("affine", (20.0, [3, -2], 1.2, [5.0, 3.0])), ("rotate", (-40.0,)), ("adjust_contrast", (1.7,)), ("adjust_hue", (-0.3,)),
-        ("adjust_saturation", (0.2,)), ("adjust_sharpness", (1.7,)), ("gaussian_blur", ([5, 3], [1.2, 0.7])), ("autocontrast", ()),
-        ("equalize", ()), ("posterize", (3,)), ("solarize", (0.4,)), ("perspective", (
-            [[0, 0], [15, 0], [15, 13], [0, 13]], [[3, 2], [12, 1], [14, 12], [2, 10]],
-        )),
-    ):  # fmt: skip
-        expected = getattr(V, name)(torch.tensor(x.numpy()), *arguments).numpy()
-        numpy.testing.assert_allclose(getattr(F, name)(x, *arguments).numpy(), expected, atol=2e-5)
+    expected = json.loads(torchvision_values.FILE.read_text())
+    x = gpunet.tensor(torchvision_values.pixels())
+    for name, arguments in torchvision_values.CASES:
+        found = getattr(F, name)(x, *arguments).numpy()
+        numpy.testing.assert_allclose(found, expected["functions"][name], atol=2e-5, err_msg=name)
+    for (value, given, wanted), result in zip(torchvision_values.CONVERSIONS, expected["conversions"], strict=True):
+        found = F.to_dtype(gpunet.full((1, 1, 1), value, dtype=given), wanted, scale=True)
+        assert found.dtype.name == wanted and found.item() == pytest.approx(result, rel=1e-6)
