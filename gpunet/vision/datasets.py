@@ -122,8 +122,8 @@ class MNIST(VisionDataset):
         images, labels = self._read(f"{prefix}-images-idx3-ubyte"), self._read(f"{prefix}-labels-idx1-ubyte")
         if images.ndim != 3 or labels.shape != images.shape[:1]:
             raise DataError(
-                f"{type(self).__name__}: {root} has images of shape {images.shape} in {prefix}-images-idx3-ubyte and labels of shape "
-                f"{labels.shape} in {prefix}-labels-idx1-ubyte; expected (images, height, width) and (images,)"
+                f"{type(self).__name__}: {root} has images of shape {images.shape} in {prefix}-images-idx3-ubyte and labels of "
+                f"shape {labels.shape} in {prefix}-labels-idx1-ubyte; expected (images, height, width) and (images,)"
             )
         self.data = from_numpy(images)
         self.targets = from_numpy(labels.astype(numpy.int64))
@@ -221,7 +221,9 @@ class CIFAR10(VisionDataset):
             if not is_array or not is_list or len(of_data) != len(of_labels):
                 shape = of_data.shape if isinstance(of_data, numpy.ndarray) else type(of_data).__name__
                 count = len(of_labels) if isinstance(of_labels, list) else type(of_labels).__name__
-                raise DataError(f"{self._file(name)}: data {shape}, labels {count}; expected bytes (images, 3072), and as many labels")
+                raise DataError(
+                    f"{self._file(name)}: data {shape}, labels {count}; expected bytes (images, 3072), and as many labels"
+                )
             pixels.append(of_data)
             labels.append(of_labels)
         classes = self._entries(self._meta, self._names)[0]
@@ -258,7 +260,9 @@ class CIFAR10(VisionDataset):
         found = self._read(name)
         for key in keys:
             if not isinstance(found, dict) or key not in found:
-                raise DataError(f"{self._file(name)}: no file of {type(self).__name__}; expected a dict with the key {key.decode()!r}")
+                raise DataError(
+                    f"{self._file(name)}: no file of {type(self).__name__}; expected a dict with the key {key.decode()!r}"
+                )
         return [found[key] for key in keys]
 
     def _read(self, name: str) -> Any:

@@ -1,7 +1,7 @@
 """Tensors that say what they are, with the names of torchvision.tv_tensors: transforms move boxes and masks with the image.
 
-``clone``, ``detach``, ``requires_grad_``, ``to`` and the methods that do the same as ``to``, such as ``float`` and ``cpu``, keep the
-class.  A result of any other op is a plain tensor; :func:`wrap` gives it the class again.
+``clone``, ``detach``, ``requires_grad_``, ``to`` and the methods that do the same as ``to``, such as ``float`` and ``cpu``, keep
+the class.  A result of any other op is a plain tensor; :func:`wrap` gives it the class again.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ AUGMENTATIONS: dict[str, Any] = {
     "blur": T.GaussianBlur(3), "noise": T.GaussianNoise(), "erasing": T.RandomErasing(0.7, value="random"),
     "augment": T.RandAugment(magnitude=20), "apply": T.RandomApply([T.ColorJitter(0.4), T.RandomRotation(20)]),
     "choice": T.RandomChoice([T.RandomVerticalFlip(1.0), T.Lambda(lambda x: 1 - x), T.Identity()], p=[1, 2, 1]),
-    "choices": T.Compose([
+    "invert": T.RandomInvert(), "posterize": T.RandomPosterize(2), "solarize": T.RandomSolarize(0.4),
+    "equalize": T.RandomEqualize(), "autocontrast": T.RandomAutocontrast(), "sharpness": T.RandomAdjustSharpness(1.7), "choices": T.Compose([
         T.RandomApply([T.ColorJitter(0.4), T.RandomChoice([T.RandomRotation(30), T.RandomAffine(0, (0.3, 0.3)), T.Identity()])]),
         T.RandomChoice([T.RandomHorizontalFlip(), T.RandomVerticalFlip()]), T.RandomCrop(9),
     ]),
@@ -294,9 +295,8 @@ def test_boxes_outside_of_the_image_are_dropped() -> None:
     corners = [[0.0, 0, 16, 14], [-1, 2, 5, 6], [3, 4, 17, 9], [3, 4, 9, 15], [30, 30, 40, 40]]
     for dtype in ("float32", "int64"):
         for format in ("XYXY", "XYWH", "CXCYWH"):
-            boxes = tv.BoundingBoxes(
-                ops.box_convert(gpunet.tensor(corners) * 2, "xyxy", format.lower()), format=format, canvas_size=(28, 32), dtype=dtype
-            )
+            values = ops.box_convert(gpunet.tensor(corners) * 2, "xyxy", format.lower())
+            boxes = tv.BoundingBoxes(values, format=format, canvas_size=(28, 32), dtype=dtype)
             assert F.sanitize_bounding_boxes(boxes)[1].tolist() == [True, False, False, False, False]
     gpunet.manual_seed(0)
     given = ops.box_convert(gpunet.rand(500, 4) * 9 + 3, "xyxy", "xyxy")
@@ -309,11 +309,11 @@ def test_labels_of_boxes_are_found_or_missed() -> None:
     image, labels = gpunet.zeros(3, 10, 10), gpunet.tensor([7, 8, 9])
     boxes = tv.BoundingBoxes([[0.0, 0, 5, 5], [3, 3, 3, 8], [1, 1, 9, 9]], format="XYXY", canvas_size=(10, 10))
     sanitize = T.SanitizeBoundingBoxes()
-    assert sanitize(image, boxes, labels)[2].tolist() == [7, 9] and sanitize(image, {"gt_labels": labels, "boxes": boxes})[1][
-        "gt_labels"
-    ].tolist() == [7, 9]
+    assert sanitize(image, boxes, labels)[2].tolist() == [7, 9]
+    assert sanitize(image, {"gt_labels": labels, "boxes": boxes})[1]["gt_labels"].tolist() == [7, 9]
     assert sanitize(boxes).shape == (2, 4)
-    for sample in ({"image": image, "boxes": boxes, "classes": labels}, (image, boxes), (image, {"boxes": boxes, "classes": labels})):
+    target = {"boxes": boxes, "classes": labels}
+    for sample in ({"image": image, **target}, (image, boxes), (image, target)):
         with pytest.raises(ArgumentError, match="could not infer where the labels are .*labels_getter=None"):
             sanitize(sample)
         assert T.SanitizeBoundingBoxes(labels_getter=None)(sample) is not None
@@ -539,6 +539,7 @@ def test_ranges_that_are_none() -> None:
         (lambda: T.RandomAffine(0, (2, 0)), "translate=\\(2, 0\\)"), (lambda: T.RandomAffine(0, scale=(0, 1)), "scale"),
         (lambda: T.RandomAffine(0, shear=(1, 2, 3)), "shear"), (lambda: T.ColorJitter(hue=0.7), "hue=0.7"),
         (lambda: T.ColorJitter(-1), "brightness=-1"), (lambda: T.GaussianBlur(4), "kernel_size=4"),
+        (lambda: T.RandomPosterize(9), "bits=9"), (lambda: T.RandomAdjustSharpness(-1), "sharpness_factor=-1"),
         (lambda: T.MixUp(alpha=0), "alpha"), (lambda: T.GaussianBlur(3, 0), "sigma"),
         (lambda: T.RandomErasing(value="x"), "value='x'"), (lambda: T.RandAugment(2, 31), "31"),
         (lambda: T.RandomPerspective(2), "distortion_scale=2"), (lambda: T.RandomChoice([], []), "RandomChoice"),
@@ -608,7 +609,8 @@ def test_images_without_objects(name: str) -> None:
     for lead, planes in (((), 0), ((2,), 0), ((0,), 2)):
         for dtype in ("float32", "uint8"):
             sample = {
-                "image": tv.Image(gpunet.rand(*lead, 3, 34, 40)), "masks": tv.Mask(gpunet.zeros(*lead, planes, 34, 40, dtype=dtype)),
+                "image": tv.Image(gpunet.rand(*lead, 3, 34, 40)),
+                "masks": tv.Mask(gpunet.zeros(*lead, planes, 34, 40, dtype=dtype)),
                 "boxes": tv.BoundingBoxes(gpunet.zeros(*lead, planes, 4), format="XYXY", canvas_size=(34, 40)),
             }  # fmt: skip
             found = GEOMETRY[name](sample)

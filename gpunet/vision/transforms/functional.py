@@ -194,8 +194,7 @@ def affine(
         center: (x, y) in pixels from the left upper corner; the image's center by default.
 
     Raises:
-        ArgumentError: a scale that is not positive, an angle of 90 degrees between x and its shear, or not one or two shears and two
-            shifts.
+        ArgumentError: a scale that is not positive, a shear of 90 degrees, or not one or two shears, or two shifts.
     """
     if not isinstance(scale, Tensor) and not as_number("affine", "scale", scale) > 0:
         raise ArgumentError(f"affine: scale={scale}; expected a positive number")

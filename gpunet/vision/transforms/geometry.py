@@ -286,8 +286,9 @@ class RandomAffine(Transform):
         self.degrees = symmetric("RandomAffine", "degrees", degrees)
         self.translate, self.scale, self.shear = translate, scale, shear
         self.interpolation, self.fill, self.center = F.as_mode("RandomAffine", interpolation), fill, center
-        shares = () if translate is None else translate if isinstance(translate, (tuple, list)) else (translate,)
-        if translate is not None and not (len(shares) == 2 and all(0 <= as_number("RandomAffine", "translate", t) <= 1 for t in shares)):
+        items = translate if isinstance(translate, (tuple, list)) else (translate,)
+        shares = [] if translate is None else [as_number("RandomAffine", "translate", item) for item in items]
+        if translate is not None and not (len(shares) == 2 and all(0 <= share <= 1 for share in shares)):
             raise ArgumentError(f"RandomAffine: translate={translate!r}; expected two shares from 0 to 1")
         if scale is not None:
             positive_range("RandomAffine", "scale", scale)

@@ -218,7 +218,9 @@ def bordered(function: str, x: Tensor, widths: tuple[int, int, int, int], fill: 
         return pad(x, widths, value=fill)
     channels = x.shape[-3] if x.ndim > 2 else 1
     if len(fill) not in (1, channels):
-        raise ShapeError(f"{function}: fill={fill!r} for an image of {channels} channels; expected a number, or one for each channel")
+        raise ShapeError(
+            f"{function}: fill={fill!r} for an image of {channels} channels; expected a number, or one for each channel"
+        )
     if len(fill) == 1:
         return pad(x, widths, value=fill[0])
     return cat([pad(x[..., c : c + 1, :, :], widths, value=value) for c, value in enumerate(fill)], -3)
