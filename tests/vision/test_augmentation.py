@@ -32,7 +32,8 @@ AUGMENTATIONS: dict[str, Any] = {
     "augment": T.RandAugment(magnitude=20), "apply": T.RandomApply([T.ColorJitter(0.4), T.RandomRotation(20)]),
     "choice": T.RandomChoice([T.RandomVerticalFlip(1.0), T.Lambda(lambda x: 1 - x), T.Identity()], p=[1, 2, 1]),
     "invert": T.RandomInvert(), "posterize": T.RandomPosterize(2), "solarize": T.RandomSolarize(0.4),
-    "equalize": T.RandomEqualize(), "autocontrast": T.RandomAutocontrast(), "sharpness": T.RandomAdjustSharpness(1.7), "choices": T.Compose([
+    "equalize": T.RandomEqualize(), "autocontrast": T.RandomAutocontrast(), "sharpness": T.RandomAdjustSharpness(1.7),
+    "choices": T.Compose([
         T.RandomApply([T.ColorJitter(0.4), T.RandomChoice([T.RandomRotation(30), T.RandomAffine(0, (0.3, 0.3)), T.Identity()])]),
         T.RandomChoice([T.RandomHorizontalFlip(), T.RandomVerticalFlip()]), T.RandomCrop(9),
     ]),

@@ -24,7 +24,8 @@ CASES: tuple[tuple[str, tuple[Any, ...]], ...] = (
 #: Conversions with scale=True: number, its dtype, dtype of the result.
 CONVERSIONS = (
     (1.0, "float32", "uint8"), (0.3, "float32", "int16"), (0.7, "float64", "int32"), (200, "uint8", "int16"),
-    (300, "int16", "uint8"), (200, "uint8", "int64"), (2**31 - 1, "int32", "uint8"), (200, "uint8", "float32"), (300, "int16", "float64"),
+    (300, "int16", "uint8"), (200, "uint8", "int64"), (2**31 - 1, "int32", "uint8"), (200, "uint8", "float32"),
+    (300, "int16", "float64"),
 )  # fmt: skip
 
 
