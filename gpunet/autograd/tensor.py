@@ -78,9 +78,12 @@ class Tensor(TensorMethods):
 
     def _initialize(self, array: Array, requires_grad: bool = False) -> None:
         """Initialize a tensor, also of a subclass, as :func:`make_tensor` does."""
-        made = make_tensor(array, requires_grad)
+        self._assign(make_tensor(array, requires_grad))
+
+    def _assign(self, other: Tensor) -> None:
+        """Take the array, the gradient and the place in the graph of another tensor."""
         for name in _FIELDS:
-            setattr(self, name, getattr(made, name))
+            setattr(self, name, getattr(other, name))
 
     def _facts(self) -> Any:
         """Return what a subclass says of the tensor beside its array, to be compared; None if it says nothing."""
@@ -88,7 +91,7 @@ class Tensor(TensorMethods):
 
     @classmethod
     def _from_facts(cls, array: Array, facts: Any) -> Tensor:
-        """Return a tensor with these ``_facts``, in the place of an argument or a result of a captured step."""
+        """Return a tensor with these ``_facts``: unpickled, copied, or an argument or a result of a captured step."""
         return make_tensor(array)
 
     # -- properties
@@ -390,25 +393,30 @@ class Tensor(TensorMethods):
         """Pickle the values, the device and ``requires_grad``, but neither the gradient nor the graph."""
         graph_break_on_read("pickling a tensor")
         state = getattr(self, "__dict__", None)
-        return _unpickle, (type(self), devices.to_host(self.array), str(self.device), self._requires_grad), state
+        return _unpickle, (type(self), devices.to_host(self.array), str(self.device), self._requires_grad, self._facts()), state
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self._node is not None:
             raise GradientError("only leaf tensors can be deep-copied; call .detach() first")
-        result = type(self).__new__(type(self))
-        result._initialize(devices.copy(self.array), self._requires_grad)
+        result = _restored(type(self), devices.copy(self.array), self._requires_grad, self._facts())
         result.grad = None if self.grad is None else make_tensor(devices.copy(self.grad.array))
         memo[id(self)] = result
         return result
 
 
-def _unpickle(kind: type[Tensor], array: ndarray, device: str, requires_grad: bool) -> Tensor:
-    result = kind.__new__(kind)
-    result._initialize(devices.move(data_of.plain_array(array), Device(device)), requires_grad)
-    return result
+def _unpickle(kind: type[Tensor], array: ndarray, device: str, requires_grad: bool, facts: Any = None) -> Tensor:
+    return _restored(kind, devices.move(data_of.plain_array(array), Device(device)), requires_grad, facts)
 
 
-_new_object = object.__new__
+def _restored(kind: type[Tensor], array: Array, requires_grad: bool, facts: Any) -> Tensor:
+    """Return a tensor of the class ``kind`` with these ``_facts``."""
+    if facts is None:
+        result = kind.__new__(kind)
+        result._initialize(array, requires_grad)
+        return result
+    return kind._from_facts(array, facts).requires_grad_(requires_grad)
+
+
 class PostAccumulateHook(NamedTuple):
     """A hook among those of a leaf that is called with the leaf, after its gradient was accumulated.
 
@@ -421,6 +429,7 @@ class PostAccumulateHook(NamedTuple):
 
 
 _FIELDS = [name for name in Tensor.__slots__ if name != "__weakref__"]
+_new_object = object.__new__
 
 
 def make_tensor(array: Array, requires_grad: bool = False) -> Tensor:

@@ -105,7 +105,7 @@ class MNIST(VisionDataset):
         targets: int64 (images,).
 
     Raises:
-        DataError: the files are not there.
+        DataError: the files are not there, or do not belong together.
     """
 
     classes: Sequence[str] = (
@@ -119,8 +119,14 @@ class MNIST(VisionDataset):
         super().__init__(root, None, transform, target_transform)
         self.train = train
         prefix = "train" if train else "t10k"
-        self.data = from_numpy(self._read(f"{prefix}-images-idx3-ubyte"))
-        self.targets = from_numpy(self._read(f"{prefix}-labels-idx1-ubyte").astype(numpy.int64))
+        images, labels = self._read(f"{prefix}-images-idx3-ubyte"), self._read(f"{prefix}-labels-idx1-ubyte")
+        if images.ndim != 3 or labels.shape != images.shape[:1]:
+            raise DataError(
+                f"{type(self).__name__}: {root} has images of shape {images.shape} in {prefix}-images-idx3-ubyte and labels of "
+                f"shape {labels.shape} in {prefix}-labels-idx1-ubyte; expected (images, height, width) and (images,)"
+            )
+        self.data = from_numpy(images)
+        self.targets = from_numpy(labels.astype(numpy.int64))
 
     def _read(self, name: str) -> numpy.ndarray:
         folder = Path(self.root) / type(self).__name__ / "raw"
@@ -207,9 +213,23 @@ class CIFAR10(VisionDataset):
 
     def _pickled(self, names: Sequence[str]) -> tuple[list[Any], list[Any], list[str]]:
         """The pixels and labels of each file, and the names of the classes."""
-        batches = [self._read(name) for name in names]
-        classes = [name.decode() for name in self._read(self._meta)[self._names]]
-        return [b[b"data"] for b in batches], [b[self._labels] for b in batches], classes
+        pixels, labels = [], []
+        for name in names:
+            of_data, of_labels = self._entries(name, b"data", self._labels)
+            is_array = isinstance(of_data, numpy.ndarray) and of_data.dtype == numpy.uint8 and of_data.shape[1:] == (3072,)
+            is_list = isinstance(of_labels, list) and all(isinstance(label, int) for label in of_labels)
+            if not is_array or not is_list or len(of_data) != len(of_labels):
+                shape = of_data.shape if isinstance(of_data, numpy.ndarray) else type(of_data).__name__
+                count = len(of_labels) if isinstance(of_labels, list) else type(of_labels).__name__
+                raise DataError(
+                    f"{self._file(name)}: data {shape}, labels {count}; expected bytes (images, 3072), and as many labels"
+                )
+            pixels.append(of_data)
+            labels.append(of_labels)
+        classes = self._entries(self._meta, self._names)[0]
+        if not isinstance(classes, list) or not all(isinstance(name, bytes) for name in classes):
+            raise DataError(f"{self._file(self._meta)}: {self._names.decode()} is no list of names")
+        return pixels, labels, [name.decode(errors="replace") for name in classes]
 
     def _binary(self, names: Sequence[str]) -> tuple[list[Any], list[Any], list[str]]:
         """The same of the binary version: records of labels and 3072 bytes of pixels."""
@@ -228,8 +248,25 @@ class CIFAR10(VisionDataset):
             labels.append(records[:, self._num_labels - 1])
         return pixels, labels, classes
 
+    def _file(self, name: str) -> Path:
+        return Path(self.root) / self.base_folder / name
+
+    def _entries(self, name: str, *keys: bytes) -> list[Any]:
+        """The entries of the dict in a file.
+
+        Raises:
+            DataError: the file has no dict with these keys.
+        """
+        found = self._read(name)
+        for key in keys:
+            if not isinstance(found, dict) or key not in found:
+                raise DataError(
+                    f"{self._file(name)}: no file of {type(self).__name__}; expected a dict with the key {key.decode()!r}"
+                )
+        return [found[key] for key in keys]
+
     def _read(self, name: str) -> Any:
-        file = Path(self.root) / self.base_folder / name
+        file = self._file(name)
         if not file.is_file():
             raise _missing(type(self).__name__, file.parent, name, self.address)
         try:

@@ -1,11 +1,13 @@
 """Tensors that say what they are, with the names of torchvision.tv_tensors: transforms move boxes and masks with the image.
 
-A result of an op on one of them is a plain tensor; :func:`wrap` gives it the class again.
+``clone``, ``detach``, ``requires_grad_``, ``to`` and the methods that do the same as ``to``, such as ``float`` and ``cpu``, keep
+the class.  A result of any other op is a plain tensor; :func:`wrap` gives it the class again.
 """
 
 from __future__ import annotations
 
 import enum
+import functools
 from typing import Any
 
 from gpunet.autograd import Tensor, make_tensor
@@ -61,8 +63,34 @@ class TVTensor(Tensor):
     def _from_facts(cls, array: Any, facts: Any) -> Tensor:
         return cls(make_tensor(array))
 
+    def _keep_class(self, result: Tensor) -> Any:
+        """Return ``result``, which has the values of this tensor, with its class and at the same place in the graph."""
+        if result is self or (is_boolean(result.dtype) and isinstance(self, BoundingBoxes)):
+            return result
+        kept = type(self)._from_facts(result.array, self._facts())
+        kept._assign(result)
+        return kept
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({super().__repr__()})"
+
+
+def _keeping_class(name: str) -> Any:
+    """Return the method of Tensor with this name, whose result has the class of the tensor."""
+    method = getattr(Tensor, name)
+
+    @functools.wraps(method)
+    def keeping(self: TVTensor, *args: Any, **options: Any) -> Any:
+        return self._keep_class(method(self, *args, **options))
+
+    return keeping
+
+
+for _name in (
+    "bfloat16", "byte", "char", "clone", "cpu", "cuda", "detach", "double", "float", "half", "int", "long", "pin_memory", "short",
+    "to", "type_as",
+):  # fmt: skip
+    setattr(TVTensor, _name, _keeping_class(_name))
 
 
 class Image(TVTensor):

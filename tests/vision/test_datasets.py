@@ -59,6 +59,32 @@ def test_cifar10(tmp_path: Path, protocol: int) -> None:
     assert len(datasets.CIFAR10(tmp_path, train=False)) == 4
 
 
+def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
+    pixels = RANDOM.integers(0, 256, (4, 3072), dtype=numpy.uint8)
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": [b"cat", b"dog"]}))
+    for content, message in (
+        ({b"data": pixels}, "expected a dict with the key 'labels'"), ({b"labels": [0]}, "expected a dict with the key 'data'"),
+        ([pixels], "expected a dict with the key 'data'"), ({b"data": pixels, b"labels": [0, 1]}, r"data \(4, 3072\), labels 2;"),
+        ({b"data": pixels[:, :5], b"labels": [0] * 4}, r"data \(4, 5\)"), ({b"data": [1], b"labels": [0]}, "data list, labels 1;"),
+        ({b"data": pixels, b"labels": [b"a"] * 4}, "as many labels"), ({b"data": pixels, b"labels": 4}, "labels int;"),
+    ):  # fmt: skip
+        (folder / "test_batch").write_bytes(pickle.dumps(content))
+        with pytest.raises(DataError, match=f"test_batch: .*{message}"):
+            datasets.CIFAR10(tmp_path, train=False)
+    (folder / "test_batch").write_bytes(pickle.dumps({b"data": pixels, b"labels": [0] * 4}))
+    for content, message in (({}, "expected a dict with the key 'label_names'"), ({b"label_names": 3}, "label_names is no list")):
+        (folder / "batches.meta").write_bytes(pickle.dumps(content))
+        with pytest.raises(DataError, match=f"batches.meta: .*{message}"):
+            datasets.CIFAR10(tmp_path, train=False)
+    for images, labels in (((5, 28, 28), (4,)), ((5, 28), (5,)), ((5, 28, 28), (5, 1))):
+        (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(numpy.zeros(images, "uint8")))
+        (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(numpy.zeros(labels, "uint8")))
+        with pytest.raises(DataError, match=r"MNIST: .* has images of shape \(5, 28.* labels of shape \([45]"):
+            datasets.MNIST(tmp_path)
+
+
 def test_a_file_cannot_run_code(tmp_path: Path) -> None:
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()

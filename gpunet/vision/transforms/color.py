@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunet.autograd import Tensor
-from gpunet.errors import ArgumentError
-from gpunet.ops.face import as_number, as_probability
+from gpunet.errors import ArgumentError, ShapeError
+from gpunet.ops.face import as_integer, as_number, as_probability
 from gpunet.vision.images import is_pil
 from gpunet.vision.transforms import functional as F
 from gpunet.vision.transforms.draws import normal
-from gpunet.vision.transforms.geometry import between, random_part, symmetric
+from gpunet.vision.transforms.geometry import between, positive_range, random_part, symmetric
 from gpunet.vision.transforms.transform import Frame, Transform
 from gpunet.vision.tv_tensors import BoundingBoxes, Mask, wrap
 
-__all__ = ["ColorJitter", "GaussianBlur", "GaussianNoise", "Grayscale", "RandomErasing", "RandomGrayscale"]
+__all__ = [
+    "ColorJitter", "GaussianBlur", "GaussianNoise", "Grayscale", "RandomAdjustSharpness", "RandomAutocontrast", "RandomEqualize",
+    "RandomErasing", "RandomGrayscale", "RandomInvert", "RandomPosterize", "RandomSolarize",
+]  # fmt: skip
 
 
 class ColorJitter(Transform):
@@ -80,12 +83,105 @@ class RandomGrayscale(Transform):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         is_gray = params["is_gray"]
-        if isinstance(inpt, (BoundingBoxes, Mask)) or is_gray is False:
+        if isinstance(inpt, (BoundingBoxes, Mask)):
+            return inpt
+        if isinstance(inpt, Tensor) and inpt.ndim > 2 and inpt.shape[-3] not in (1, 3):
+            raise ShapeError(f"RandomGrayscale: a tensor of shape {tuple(inpt.shape)}; expected 1 or 3 channels")
+        if is_gray is False:
             return inpt
         if is_pil(inpt):
             return F.rgb_to_grayscale(inpt, 3 if len(inpt.getbands()) > 1 else 1)
+        if inpt.ndim < 3:
+            return inpt
         gray = F.rgb_to_grayscale(inpt, int(inpt.shape[-3]))
         return wrap(F.select(is_gray, gray, inpt), like=inpt)
+
+
+class _RandomColor(Transform):
+    """Base class: change the colours of an image with probability ``p``."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = as_probability(self._name, "p", p)
+
+    def draw(self, frame: Frame) -> dict[str, Any]:
+        return {"is_changed": frame.uniform()[:, 0] < self.p}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        is_changed = params["is_changed"]
+        if isinstance(inpt, (BoundingBoxes, Mask)) or is_changed is False:
+            return inpt
+        changed = self.change(inpt)
+        return changed if is_pil(inpt) else wrap(F.select(is_changed, changed, inpt), like=inpt)
+
+    def change(self, inpt: Any) -> Any:
+        """The changed image."""
+        raise NotImplementedError
+
+
+class RandomInvert(_RandomColor):
+    """1 - x, of integers the largest one minus x, with probability ``p``."""
+
+    def change(self, inpt: Any) -> Any:
+        return F.invert(inpt)
+
+
+class RandomPosterize(_RandomColor):
+    """Keep the highest ``bits`` bits of each channel, 0 to 8, with probability ``p``.
+
+    Raises:
+        ArgumentError: another number of bits.
+    """
+
+    def __init__(self, bits: int, p: float = 0.5) -> None:
+        super().__init__(p)
+        self.bits = as_integer("RandomPosterize", "bits", bits)
+        if not 0 <= self.bits <= 8:
+            raise ArgumentError(f"RandomPosterize: bits={bits!r}; expected 0 to 8")
+
+    def change(self, inpt: Any) -> Any:
+        return F.posterize(inpt, self.bits)
+
+
+class RandomSolarize(_RandomColor):
+    """Invert the numbers at and above ``threshold``, which is in the range of the dtype, with probability ``p``."""
+
+    def __init__(self, threshold: float, p: float = 0.5) -> None:
+        super().__init__(p)
+        self.threshold = as_number("RandomSolarize", "threshold", threshold)
+
+    def change(self, inpt: Any) -> Any:
+        return F.solarize(inpt, self.threshold)
+
+
+class RandomAdjustSharpness(_RandomColor):
+    """Multiply the distance from a smoothed image by ``sharpness_factor``, 0 or more, with probability ``p``.
+
+    Raises:
+        ArgumentError: a negative factor.
+    """
+
+    def __init__(self, sharpness_factor: float, p: float = 0.5) -> None:
+        super().__init__(p)
+        self.sharpness_factor = as_number("RandomAdjustSharpness", "sharpness_factor", sharpness_factor)
+        if not self.sharpness_factor >= 0:
+            raise ArgumentError(f"RandomAdjustSharpness: sharpness_factor={sharpness_factor!r}; expected 0 or more")
+
+    def change(self, inpt: Any) -> Any:
+        return F.adjust_sharpness(inpt, self.sharpness_factor)
+
+
+class RandomAutocontrast(_RandomColor):
+    """Stretch each channel so that its smallest number is 0 and its largest one 1, with probability ``p``."""
+
+    def change(self, inpt: Any) -> Any:
+        return F.autocontrast(inpt)
+
+
+class RandomEqualize(_RandomColor):
+    """Make the 256 levels of each channel equally frequent, with probability ``p``."""
+
+    def change(self, inpt: Any) -> Any:
+        return F.equalize(inpt)
 
 
 class GaussianBlur(Transform):
@@ -139,6 +235,7 @@ class RandomErasing(Transform):
 
     Raises:
         ArgumentError: a range that is none, or another value.
+        ShapeError: (of an image) there are not as many values as channels.
     """
 
     def __init__(
@@ -147,8 +244,7 @@ class RandomErasing(Transform):
     ) -> None:  # fmt: skip
         self.p, self.scale, self.ratio = as_probability("RandomErasing", "p", p), scale, ratio
         for name, pair in (("scale", scale), ("ratio", ratio)):
-            if symmetric("RandomErasing", name, tuple(pair))[0] <= 0:
-                raise ArgumentError(f"RandomErasing: {name}={pair!r}; expected positive numbers")
+            positive_range("RandomErasing", name, pair)
         is_sequence = isinstance(value, (tuple, list)) and all(isinstance(v, (int, float)) for v in value)
         if not (isinstance(value, (int, float)) or is_sequence or value == "random"):
             raise ArgumentError(f"RandomErasing: value={value!r}; expected a number, one for each channel, or 'random'")
@@ -166,8 +262,16 @@ class RandomErasing(Transform):
         return F.erase(inpt, *place, self._written(inpt), self.inplace)
 
     def _written(self, inpt: Any) -> Any:
+        if isinstance(self.value, (tuple, list)):
+            channels = len(inpt.getbands()) if is_pil(inpt) else inpt.shape[-3] if inpt.ndim > 2 else 1
+            if len(self.value) not in (1, channels):
+                raise ShapeError(
+                    f"RandomErasing: value={self.value!r} for an image of {channels} channels; expected a number, or one for each "
+                    "channel"
+                )
+            return list(self.value)
         if self.value != "random":
-            return list(self.value) if isinstance(self.value, (tuple, list)) else float(self.value)
+            return float(self.value)
         if not isinstance(inpt, Tensor):
             raise ArgumentError("RandomErasing: value='random' of a PIL image; put ToTensor() before it")
         samples = inpt.shape[0] if inpt.ndim > 3 else 1

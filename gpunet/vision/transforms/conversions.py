@@ -12,7 +12,7 @@ from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.elementwise import where
 from gpunet.vision.images import is_pil, to_tensor
 from gpunet.vision.transforms import functional as F
-from gpunet.vision.transforms.transform import Simple, Transform, chosen_of, leaves_of, with_leaves
+from gpunet.vision.transforms.transform import Simple, Transform, chosen_of, leaves_of, place_of, with_leaves
 from gpunet.vision.tv_tensors import BoundingBoxes, Mask, TVTensor, wrap
 
 __all__ = [
@@ -79,7 +79,11 @@ class ToPILImage(Simple):
 
 
 class ConvertImageDtype(Simple):
-    """A tensor in another dtype; between integers and floating numbers, the largest integer is 1."""
+    """A tensor in another dtype; the largest integer of an integer dtype is 1 of a floating one.
+
+    Raises:
+        DtypeError: it is no tensor, or the floating numbers cannot hold the integers.
+    """
 
     def __init__(self, dtype: Any = "float32") -> None:
         self.dtype = dtype
@@ -94,7 +98,7 @@ class ToDtype(Simple):
     Args:
         dtype: of images; or a dict of dtypes by class, such as ``{Image: "float32", Mask: "int64", "others": None}``, in which
             None leaves a dtype as it is.
-        scale: whether, between integers and floating numbers, the largest integer of an image becomes 1.
+        scale: whether images are scaled to the range of the dtype; the largest integer is 1 of a floating dtype.
 
     Raises:
         DtypeError: the item is no tensor.
@@ -123,13 +127,12 @@ class Normalize(Simple):
     """(channel - mean) / std of tensors (..., channels, height, width).
 
     Raises:
-        ArgumentError: a std is 0.
+        ArgumentError: mean or std is no sequence of numbers, or a std is 0.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], inplace: bool = False) -> None:
         self.mean, self.std, self.inplace = mean, std, inplace
-        if 0 in [float(s) for s in std]:
-            raise ArgumentError(f"Normalize: std={list(std)}; expected numbers other than 0")
+        F.check_normalization(mean, std)
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         return F.normalize(inpt, self.mean, self.std, self.inplace)
@@ -163,7 +166,7 @@ class ConvertBoundingBoxFormat(_OfBoxes):
 
 
 class SanitizeBoundingBoxes(Transform):
-    """Drop boxes that are too small or lie outside of the image, together with their labels and masks.
+    """Drop boxes that are too small or have a corner outside of the image, together with their labels and masks.
 
     Of a batch, whose shapes are fixed, none is dropped: boxes and masks become 0, labels ``ignore_index``, which cross-entropy
     leaves out.  In a sample that is a dict, the key "valid" then says which are left, bool (batch, boxes).
@@ -171,12 +174,14 @@ class SanitizeBoundingBoxes(Transform):
     Args:
         min_size: the least width and height of a box.
         min_area: the least area.
-        labels_getter: "default" for the labels at the key "labels" or "label" of a dict in the sample; None for none; a key; or a
-            function of the sample that returns a tensor (boxes,), or a tuple of them.
+        labels_getter: "default" for the labels at the key "labels" or "label" of a dict in the sample, or else at a key that has
+            "label" in it, or else for the first tensor (boxes,) of a tuple or list; None for none; a key; or a function of the
+            sample that returns a tensor (boxes,) of it, or a tuple of them.
         ignore_index: the label of an invalid box of a batch.
 
     Raises:
         ShapeError: the sample has no boxes, boxes more than once, or labels or masks of another number.
+        ArgumentError: the labels are not found, or ``labels_getter`` returns what is no item of the sample.
     """
 
     def __init__(
@@ -193,7 +198,7 @@ class SanitizeBoundingBoxes(Transform):
         if len(boxes) != 1:
             raise ShapeError(f"SanitizeBoundingBoxes: a sample with {len(boxes)} BoundingBoxes; expected one")
         left, is_valid = F.sanitize_bounding_boxes(boxes[0], self.min_size, self.min_area)
-        labels = self._labels(sample)
+        labels = self._labels(sample, is_valid.shape)
         found = []
         for leaf in leaves:
             is_label = any(leaf is label for label in labels)
@@ -221,19 +226,45 @@ class SanitizeBoundingBoxes(Transform):
         condition = is_valid.reshape(*is_valid.shape, *(1,) * (item.ndim - is_valid.ndim))
         return wrap(where(condition, item, other).to(item.dtype), like=item)
 
-    def _labels(self, sample: Any) -> list[Any]:
+    def _labels(self, sample: Any, shape: Sequence[int]) -> list[Any]:
+        """The labels of boxes of this shape without the last dimension."""
         getter = self.labels_getter
         if getter is None:
             return []
         if callable(getter):
             found = getter(sample)
-            return [*found] if isinstance(found, (tuple, list)) else [found]
-        keys = ("labels", "label") if getter == "default" else (getter,)
+            found = [*found] if isinstance(found, (tuple, list)) else [found]
+            leaves = [*leaves_of(sample)]
+            return [leaves[place_of("SanitizeBoundingBoxes", labels, leaves)] for labels in found]
         dicts = [*_dicts_of(sample)]
-        found = [d[key] for d in dicts for key in keys if isinstance(d.get(key), Tensor)][:1]
+        keys = [getter]
+        if getter == "default":
+            keys = ["labels", "label", *(key for d in dicts for key in d if isinstance(key, str) and "label" in key.lower())]
+        found = [d[key] for key in keys for d in dicts if isinstance(d.get(key), Tensor)][:1]
         if not found and getter != "default":
             raise ShapeError(f"SanitizeBoundingBoxes: no tensor at the key labels_getter={getter!r} of the sample")
+        if not found and isinstance(sample, (Mapping, list, tuple)):
+            leaves = [*leaves_of(sample)]
+            images = [leaf for leaf, is_chosen in zip(leaves, chosen_of(leaves)) if is_chosen]
+            found = [
+                item for item in _items_of_sequences(sample)
+                if isinstance(item, Tensor) and item.shape == shape and not any(item is image for image in images)
+            ][:1]  # fmt: skip
+            if not found:
+                raise ArgumentError(
+                    "SanitizeBoundingBoxes: could not infer where the labels are in the sample; pass labels_getter, a key or a "
+                    "function of the sample, or labels_getter=None if it has none"
+                )
         return found
+
+
+def _items_of_sequences(sample: Any) -> Any:
+    """The items of nested lists and tuples; those of dicts are none."""
+    if isinstance(sample, (list, tuple)):
+        for value in sample:
+            yield from _items_of_sequences(value)
+    elif not isinstance(sample, Mapping):
+        yield sample
 
 
 def _dicts_of(sample: Any) -> Any:
@@ -241,5 +272,3 @@ def _dicts_of(sample: Any) -> Any:
         yield sample
     for value in sample.values() if isinstance(sample, Mapping) else sample if isinstance(sample, (list, tuple)) else ():
         yield from _dicts_of(value)
-
-

@@ -8,8 +8,10 @@ Source: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (2011).
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -77,11 +79,12 @@ class keyed:
             raise ShapeError(f"keyed: epoch has {self._epoch.numel()} elements; expected one")
         self._seed = None if seed is None else as_integer("keyed", "seed", seed)
         self._num_drawn = 0
+        self._path: tuple[tuple[int, int], ...] = ()  # of each choice around: the number drawn before its option, and the option
         self._tape: Any = None
 
     def __enter__(self) -> keyed:
         self._outer, _innermost.keys = _innermost.keys, self
-        self._num_drawn, self._tape = 0, active.tape
+        self._num_drawn, self._path, self._tape = 0, (), active.tape
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -97,13 +100,16 @@ class keyed:
         if seed is None:
             seed = default_generator.initial_seed()
             rely_on((), "{}() == {}", (default_generator.initial_seed, seed), "the seed of the default generator")
+        word = seed & _WORD
+        for place, option in self._path:
+            word = _philox(place & _WORD, option, word)[0]
         epoch: Any = self._epoch.to(device)
         index: Any = self._index.to(device)
-        key = _philox(epoch & _WORD, ((epoch // 2**32) & _WORD) ^ ((seed >> 32) & _WORD), seed & _WORD)[0]
+        key = _philox(epoch & _WORD, ((epoch // 2**32) & _WORD) ^ ((seed >> 32) & _WORD), word)[0]
         pairs = math.ceil(count / 2)
-        place = arange(self._num_drawn, self._num_drawn + pairs, device=device)
+        places = arange(self._num_drawn, self._num_drawn + pairs, device=device)
         self._num_drawn += pairs
-        found = _philox((index & _WORD).reshape(-1, 1), place.reshape(1, -1), key)
+        found = _philox((index & _WORD).reshape(-1, 1), places.reshape(1, -1), key)
         return stack(list(found), 2).reshape(samples, 2 * pairs)[:, :count]
 
 
@@ -121,6 +127,21 @@ def _keys() -> keyed | None:
 def is_keyed() -> bool:
     """Whether a :class:`keyed` is active."""
     return _keys() is not None
+
+
+@contextlib.contextmanager
+def branch(option: int) -> Iterator[None]:
+    """Give an option of a choice keyed numbers of its own, so that they do not depend on the other options' being computed."""
+    keys = _innermost.keys
+    if keys is None:
+        yield
+        return
+    before = keys._num_drawn, keys._path
+    keys._num_drawn, keys._path = 0, (*keys._path, (keys._num_drawn, option))
+    try:
+        yield
+    finally:
+        keys._num_drawn, keys._path = before
 
 
 @no_grad()

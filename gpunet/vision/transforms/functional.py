@@ -15,12 +15,12 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, make_tensor
-from gpunet.backend.dtypes import is_boolean, is_floating, is_half, limits
+from gpunet.backend.dtypes import is_boolean, is_floating, is_half, limits, significand_bits
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.activations import hardtanh
 from gpunet.ops.creation import arange, tensor, zeros
 from gpunet.ops.elementwise import exp, maximum, minimum, where
-from gpunet.ops.face import as_number
+from gpunet.ops.face import as_number, as_positive
 from gpunet.ops.interpolate import interpolate
 from gpunet.ops.join import cat, stack
 from gpunet.ops.order import amax, amin
@@ -156,15 +156,17 @@ def warped(name: str, inpt: Any, forward: Map, size: tuple[int, int], interpolat
     if isinstance(inpt, BoundingBoxes):
         return warp.move_boxes(inpt, forward, size)
     if is_pil(inpt):
-        return _through_tensor(inpt, lambda x: _warp_planes(x, forward, size, mode, fill_for(fill, inpt)))
+        return _through_tensor(inpt, lambda x: _warp_planes(name, x, forward, size, mode, fill_for(fill, inpt)))
     size_of(inpt, name)
-    return wrap(_warp_planes(inpt, forward, size, mode, fill_for(fill, inpt)), like=inpt)
+    return wrap(_warp_planes(name, inpt, forward, size, mode, fill_for(fill, inpt)), like=inpt)
 
 
-def _warp_planes(x: Tensor, forward: Map, size: tuple[int, int], mode: InterpolationMode, fill: Any) -> Tensor:
-    batch = Batch.of(x, warp.samples_of(*(entry for row in forward for entry in row)))
+def _warp_planes(
+    name: str, x: Tensor, forward: Map, size: tuple[int, int], mode: InterpolationMode, fill: Any
+) -> Tensor:
+    batch = Batch.of(name, x, warp.samples_of(*(entry for row in forward for entry in row)))
     is_nearest = mode in NEAREST or is_boolean(x.dtype) or isinstance(x, Mask)
-    return batch.restore(warp.warp(batch.planes, forward, size, is_nearest, fill))
+    return batch.restore(warp.warp(name, batch.planes, forward, size, is_nearest, fill))
 
 
 def _center(name: str, inpt: Any, center: Any) -> tuple[float, float]:
@@ -190,9 +192,20 @@ def affine(
         interpolation: NEAREST or BILINEAR; masks take the nearest pixel.
         fill: see :func:`fill_for`.
         center: (x, y) in pixels from the left upper corner; the image's center by default.
+
+    Raises:
+        ArgumentError: a scale that is not positive, a shear of 90 degrees, or not one or two shears, or two shifts.
     """
+    if not isinstance(scale, Tensor) and not as_number("affine", "scale", scale) > 0:
+        raise ArgumentError(f"affine: scale={scale}; expected a positive number")
+    if not isinstance(translate, (tuple, list)) or len(translate) != 2:
+        raise ArgumentError(f"affine: translate={translate!r}; expected two numbers of pixels, (x, y)")
     shears = tuple(shear) if isinstance(shear, (tuple, list)) else (shear, 0.0)
-    shears = shears if len(shears) == 2 else (shears[0], 0.0)
+    shears = shears if len(shears) != 1 else (shears[0], 0.0)
+    if len(shears) != 2:
+        raise ArgumentError(f"affine: shear={shear!r}; expected degrees along x, or (along x, along y)")
+    if any(not isinstance(s, Tensor) and abs(math.cos(math.radians(as_number("affine", "shear", s)))) < 1e-6 for s in shears):
+        raise ArgumentError(f"affine: shear={shear!r}; expected degrees between -90 and 90")
     forward = warp.affine_map(angle, translate, scale, shears, _center("affine", inpt, center))
     return warped("affine", inpt, forward, size_of(inpt, "affine"), interpolation, fill)
 
@@ -295,20 +308,21 @@ def crop(inpt: Any, top: Number, left: Number, height: int, width: int) -> Any:
         border = (max(0, -left), max(0, left + width - columns), max(0, -top), max(0, top + height - rows))
         x = inpt
         if any(border):
-            x, top, left = warp.bordered(inpt, border, 0), max(0, top), max(0, left)
+            x, top, left = warp.bordered("crop", inpt, border, 0), max(0, top), max(0, left)
         return wrap(x[..., top : top + height, left : left + width], like=inpt)
-    batch = Batch.of(inpt, len(top))
+    batch = Batch.of("crop", inpt, len(top))
     # parts far outside see the border only, which is as large as a part
     border = (width, width, height, height)
     top, left = top.clamp(-height, rows) + height, left.clamp(-width, columns) + width
-    return wrap(batch.restore(warp.cut(warp.bordered(batch.planes, border, 0), top, left, height, width)), like=inpt)
+    border_of = warp.bordered("crop", batch.planes, border, 0)
+    return wrap(batch.restore(warp.cut(border_of, top, left, height, width)), like=inpt)
 
 
 def crop_inside(inpt: Any, top: Number, left: Number, height: int, width: int) -> Any:
     """:func:`crop` of a part that lies in the image."""
     if is_pil(inpt) or isinstance(inpt, BoundingBoxes) or not isinstance(top, Tensor):
         return crop(inpt, top, left, height, width)
-    batch = Batch.of(inpt, len(top))
+    batch = Batch.of("crop", inpt, len(top))
     return wrap(batch.restore(warp.cut(batch.planes, top, left, height, width)), like=inpt)
 
 
@@ -326,15 +340,17 @@ def _middle(length: int, size: int) -> int:
 PADDING_MODES = ("constant", "edge", "reflect", "symmetric")
 
 
-def sides_of(function: str, padding: Any) -> tuple[int, int, int, int]:
+def sides_of(function: str, padding: Any, padding_mode: str = "constant") -> tuple[int, int, int, int]:
     """A padding as (left, top, right, bottom).
 
     Raises:
-        ArgumentError: it is not 1, 2 or 4 integers.
+        ArgumentError: it is not 1, 2 or 4 integers; or a negative one, which cuts off, with another mode than "constant".
     """
-    items = (padding,) if isinstance(padding, int) else tuple(padding)
+    items = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,)
     if len(items) not in (1, 2, 4) or not all(isinstance(n, int) for n in items):
         raise ArgumentError(f"{function}: padding={padding!r}; expected 1, 2 or 4 integers")
+    if padding_mode != "constant" and min(items) < 0:
+        raise ArgumentError(f"{function}: padding={padding!r} with padding_mode={padding_mode!r}; expected 0 or more")
     left, top, right, bottom = items * 4 if len(items) == 1 else items * 2 if len(items) == 2 else items
     return left, top, right, bottom
 
@@ -351,7 +367,7 @@ def pad(inpt: Any, padding: Any, fill: Any = None, padding_mode: str = "constant
     Raises:
         ArgumentError: another padding or mode.
     """
-    left, top, right, bottom = sides_of("pad", padding)
+    left, top, right, bottom = sides_of("pad", padding, padding_mode)
     if padding_mode not in PADDING_MODES:
         raise ArgumentError(f"pad: padding_mode={padding_mode!r}; expected 'constant', 'edge', 'reflect' or 'symmetric'")
     height, width = size_of(inpt, "pad")
@@ -360,7 +376,7 @@ def pad(inpt: Any, padding: Any, fill: Any = None, padding_mode: str = "constant
     if is_pil(inpt):
         return _through_tensor(inpt, lambda x: pad(x, padding, fill, padding_mode))
     if padding_mode == "constant":
-        return wrap(warp.bordered(inpt, (left, right, top, bottom), fill_for(fill, inpt)), like=inpt)
+        return wrap(warp.bordered("pad", inpt, (left, right, top, bottom), fill_for(fill, inpt)), like=inpt)
     x = inpt
     for dim, n, widths in ((-2, height, (top, bottom)), (-1, width, (left, right))):
         if any(widths):
@@ -379,13 +395,17 @@ def resize(
 
 def target_size(size: Any, max_size: int | None, height: int, width: int) -> tuple[int, int]:
     """The (height, width) that ``Resize`` gives an image."""
+    side, other = as_pair("Resize", size)
     if isinstance(size, (tuple, list)) and len(size) == 2:
-        return size[0], size[1]
+        return side, other
+    if max_size is not None:
+        as_positive("Resize", "max_size", max_size)
     short, long = min(height, width), max(height, width)
-    side = as_pair("Resize", size)[0]
+    if not short:
+        raise ShapeError(f"Resize: an image of {height} x {width} has no pixels; expected one with pixels")
     new_long = int(side * long / short)
     if max_size is not None and new_long > max_size:
-        side, new_long = int(max_size * side / new_long), max_size
+        side, new_long = max(1, int(max_size * side / new_long)), max_size
     return (side, new_long) if height <= width else (new_long, side)
 
 
@@ -408,14 +428,14 @@ def _interpolated(img: Tensor, size: tuple[int, int], mode: InterpolationMode) -
     """A tensor (..., height, width) resized without antialiasing; integers are rounded."""
     if mode not in (*NEAREST, InterpolationMode.BILINEAR, InterpolationMode.BICUBIC):
         raise ArgumentError(f"Resize: interpolation={mode} of a tensor without antialiasing; pass antialias=True, or BILINEAR")
-    images = img.reshape(1, -1, *img.shape[-2:])
+    images = img.reshape(-1, 1, *img.shape[-2:])
     if mode in NEAREST:
         resized = interpolate(images.to("uint8") if is_boolean(img.dtype) else images, size, mode=mode.value).to(img.dtype)
     elif is_floating(img.dtype):
         resized = interpolate(images, size, mode=mode.value, align_corners=False)
     else:
-        resized = interpolate(images.float(), size, mode=mode.value, align_corners=False)
-        resized = resized.round().clamp(*limits(img.dtype)).to(img.dtype)
+        resized = interpolate(warp.as_floating(images), size, mode=mode.value, align_corners=False)
+        resized = warp.saturated(resized.round(), img.dtype)
     return resized.reshape(*img.shape[:-2], *size)
 
 
@@ -434,7 +454,7 @@ def resized_crop(
         scale_y, scale_x = wanted[0] / height, wanted[1] / width
         return warp.move_boxes(inpt, shift_and_scale(-left * scale_x, -top * scale_y, scale_x, scale_y), wanted)
     size_of(inpt, "resized_crop")
-    batch = Batch.of(inpt, len(top))
+    batch = Batch.of("resized_crop", inpt, len(top))
     is_nearest = mode in NEAREST or isinstance(inpt, Mask) or is_boolean(inpt.dtype)
     found = warp.resize_parts(batch.planes, top, left, height, width, wanted, is_nearest, bool(antialias))
     return wrap(batch.restore(found), like=inpt)
@@ -451,7 +471,7 @@ def _on_unit(name: str, inpt: Any, function: Callable[[Tensor], Tensor]) -> Any:
         if is_floating(dtype):
             return function(x.float()).to(dtype) if is_half(dtype) else function(x)
         top = float(limits(dtype)[1])
-        return (function(x.float() * (1 / top)) * top).round().to(dtype)
+        return warp.saturated((function(warp.as_floating(x) * (1 / top)) * top).round(), dtype)
 
     return _on_pixels(name, inpt, apply)
 
@@ -470,16 +490,16 @@ def _check_factor(name: str, argument: str, value: Number) -> None:
         raise ArgumentError(f"{name}: {argument}={value}; expected 0 or more")
 
 
-def _check_colours(x: Tensor) -> None:
+def _check_colours(name: str, x: Tensor) -> None:
     if x.shape[-3] != 3:
-        raise ShapeError(f"an image of shape {tuple(x.shape)}: colours are those of 1 or 3 channels")
+        raise ShapeError(f"{name}: an image of shape {tuple(x.shape)}; expected 1 or 3 channels, whose colours are known")
 
 
-def _luminance(x: Any) -> Any:
+def _luminance(name: str, x: Any) -> Any:
     """0.2989 R + 0.587 G + 0.114 B, with one channel; of one channel itself."""
     if x.shape[-3] == 1:
         return x
-    _check_colours(x)
+    _check_colours(name, x)
     r, g, b = (x[..., c : c + 1, :, :] for c in range(3))
     return 0.2989 * r + 0.587 * g + 0.114 * b
 
@@ -498,17 +518,21 @@ def adjust_brightness(inpt: Any, brightness_factor: Number) -> Any:
 def adjust_contrast(inpt: Any, contrast_factor: Number) -> Any:
     """Multiply the distance from the mean luminance of the image by a factor of 0 or more."""
     _check_factor("adjust_contrast", "contrast_factor", contrast_factor)
-    return _on_unit(
-        "adjust_contrast", inpt, lambda x: _blended(x, _luminance(x).mean((-3, -2, -1), keepdim=True), _entry(contrast_factor, x))
-    )
+
+    def adjusted(x: Any) -> Any:
+        return _blended(x, _luminance("adjust_contrast", x).mean((-3, -2, -1), keepdim=True), _entry(contrast_factor, x))
+
+    return _on_unit("adjust_contrast", inpt, adjusted)
 
 
 def adjust_saturation(inpt: Any, saturation_factor: Number) -> Any:
     """Multiply the distance from the luminance of the pixel by a factor of 0 or more."""
     _check_factor("adjust_saturation", "saturation_factor", saturation_factor)
-    return _on_unit(
-        "adjust_saturation", inpt, lambda x: x if x.shape[-3] == 1 else _blended(x, _luminance(x), _entry(saturation_factor, x))
-    )
+
+    def adjusted(x: Any) -> Any:
+        return x if x.shape[-3] == 1 else _blended(x, _luminance("adjust_saturation", x), _entry(saturation_factor, x))
+
+    return _on_unit("adjust_saturation", inpt, adjusted)
 
 
 def adjust_hue(inpt: Any, hue_factor: Number) -> Any:
@@ -530,7 +554,7 @@ def _turned(x: Any, part: Any) -> Any:
     """
     if x.shape[-3] == 1:
         return x
-    _check_colours(x)
+    _check_colours("adjust_hue", x)
     r, g, b = x.unbind(-3)
     v, low = maximum(maximum(r, g), b), minimum(minimum(r, g), b)
     c = v - low
@@ -579,7 +603,8 @@ def rgb_to_grayscale(inpt: Any, num_output_channels: int = 1) -> Any:
     def gray_of(x: Any) -> Any:
         if x.ndim < 3 or x.shape[-3] not in (1, 3):
             raise ShapeError(f"Grayscale: a tensor of shape {tuple(x.shape)}; expected 1 or 3 channels")
-        gray = _luminance(x.float() if not is_floating(x.dtype) else x).to(x.dtype)
+        gray = _luminance("Grayscale", warp.as_floating(x))
+        gray = warp.saturated(gray if is_floating(x.dtype) else gray.round(), x.dtype)
         return gray if num_output_channels == 1 else gray.expand(*x.shape[:-3], 3, *x.shape[-2:])
 
     return _on_pixels("Grayscale", inpt, gray_of)
@@ -734,8 +759,12 @@ def erase(inpt: Any, i: Number, j: Number, h: Number, w: Number, v: Any, inplace
 
     Args:
         inpt: an image.
-        v: a number, one for each channel, or a tensor that broadcasts.
+        v: a number, one for each channel, a tensor that broadcasts with the image, or if i, j, h and w are numbers one that
+            broadcasts with the rectangle, such as (channels, h, w).
         inplace: write into the tensor itself.
+
+    Raises:
+        ShapeError: ``v`` has another shape.
     """
 
     def erased(x: Any) -> Any:
@@ -744,11 +773,39 @@ def erase(inpt: Any, i: Number, j: Number, h: Number, w: Number, v: Any, inplace
             _is_within(place, _lead(first, x), _lead(count, x)) for place, first, count in ((rows, i, h), (columns, j, w))
         )
         is_erased = is_row.unsqueeze(-1) & is_column.unsqueeze(-2)
-        value = tensor(list(v), device=x.device).reshape(-1, 1, 1) if isinstance(v, (tuple, list)) else v
+        value = _written(v, x, (i, j, h, w))
         return where(is_erased, value.to(x.dtype) if isinstance(value, Tensor) else value, x).to(x.dtype)
 
     result = _on_pixels("erase", inpt, erased)
     return inpt.copy_(result) if inplace and isinstance(inpt, Tensor) else result
+
+
+def _written(v: Any, x: Tensor, place: tuple[Number, ...]) -> Any:
+    """What is written into a rectangle (top, left, height, width), as a number or a tensor that broadcasts with the image."""
+    channels = x.shape[-3]
+    if isinstance(v, (tuple, list)):
+        if len(v) not in (1, channels):
+            raise ShapeError(f"erase: v={v!r} for an image of {channels} channels; expected a number, or one for each channel")
+        return tensor(list(v), device=x.device).reshape(-1, 1, 1)
+    if not isinstance(v, Tensor) or _broadcasts(v.shape, x.shape):
+        return v
+    if not any(isinstance(number, Tensor) for number in place):
+        top, left, height, width = place
+        v = v.reshape(*(1,) * (2 - v.ndim), *v.shape)
+        if _broadcasts(v.shape, (*x.shape[:-2], height, width)):
+            row, column = (
+                (arange(n, device=x.device) - first).clamp(0, size - 1)
+                for n, first, size in zip(x.shape[-2:], (top, left), v.shape[-2:])
+            )
+            return v.to(x.device)[..., row.reshape(-1, 1), column]
+    raise ShapeError(
+        f"erase: v has shape {tuple(v.shape)}; expected one that broadcasts with the image, {tuple(x.shape)}, or with the rectangle"
+    )
+
+
+def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Whether a tensor of the first shape can be expanded to the second one."""
+    return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(to)))
 
 
 def _lead(value: Number, x: Tensor) -> Any:
@@ -778,19 +835,59 @@ def to_pil_image(pic: Any, mode: str | None = None) -> Any:
 
 
 def convert_image_dtype(image: Any, dtype: Any = "float32") -> Any:
-    """A tensor in another dtype; between integers and floating numbers, the largest integer is 1."""
-    wanted = tensor(0, dtype=dtype).dtype
-    if is_floating(image.dtype) == is_floating(wanted):
+    """A tensor in another dtype; the largest integer of an integer dtype is 1 of a floating one.
+
+    Integers are divided or multiplied by a power of two.
+
+    Raises:
+        DtypeError: it is no tensor; or floating numbers cannot hold the integers of the dtype, such as float32 those of int32.
+    """
+    _check_tensor("convert_image_dtype", image)
+    wanted, given = tensor(0, dtype=dtype).dtype, image.dtype
+    if wanted == given:
+        return image
+    if is_floating(given) and is_floating(wanted):
         return wrap(image.to(wanted), like=image)
-    largest = float(limits(image.dtype if is_floating(wanted) else wanted)[1])
-    return wrap(image.to(wanted) / largest if is_floating(wanted) else (image * (largest + 1.0 - 1e-3)).to(wanted), like=image)
+    if is_floating(given):
+        x, (_, high) = warp.as_floating(image), limits(wanted)
+        if high.bit_length() > significand_bits(x.dtype):
+            way_out = "convert the image to float64 before" if high.bit_length() < 53 else "take a narrower integer dtype"
+            raise DtypeError(f"convert_image_dtype: {given} cannot hold the integers of {wanted}, up to {high}; {way_out}")
+        return wrap(warp.saturated(x * (high + 1.0 - 1e-3), wanted), like=image)
+    if is_floating(wanted):
+        x = image.double() if wanted.itemsize > 4 else warp.as_floating(image)
+        return wrap((x / float(limits(given)[1])).to(wanted), like=image)
+    bits = limits(wanted)[1].bit_length() - limits(given)[1].bit_length()
+    x = image if is_boolean(given) else image.clamp(min=max(limits(given)[0], limits(wanted)[0]))
+    return wrap(x.to(wanted) * 2**bits if bits > 0 else (x // 2**-bits).to(wanted), like=image)
+
+
+def _check_tensor(name: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise DtypeError(f"{name}: got a {type(value).__name__}; expected a tensor: put ToImage() before it")
 
 
 def to_dtype(inpt: Any, dtype: Any = "float32", scale: bool = False) -> Any:
     """A tensor in another dtype; with ``scale``, images as by :func:`convert_image_dtype`."""
     if scale and not isinstance(inpt, (BoundingBoxes, Mask)):
         return convert_image_dtype(inpt, dtype)
+    _check_tensor("to_dtype", inpt)
     return wrap(inpt.to(tensor(0, dtype=dtype).dtype), like=inpt)
+
+
+def check_normalization(mean: Any, std: Any) -> None:
+    """Check the means and standard deviations of ``Normalize``.
+
+    Raises:
+        ArgumentError: they are no sequences of numbers, or a std is 0.
+    """
+    for name, values in (("mean", mean), ("std", std)):
+        if isinstance(values, (int, float, str)) or not hasattr(values, "__iter__"):
+            raise ArgumentError(f"Normalize: {name}={values!r}; expected a sequence of one number for each channel")
+        for value in values:
+            as_number("Normalize", name, value)
+    if 0 in [float(s) for s in std]:
+        raise ArgumentError(f"Normalize: std={list(std)}; expected numbers other than 0")
 
 
 def normalize(inpt: Any, mean: Sequence[float], std: Sequence[float], inplace: bool = False) -> Any:
@@ -803,8 +900,7 @@ def normalize(inpt: Any, mean: Sequence[float], std: Sequence[float], inplace: b
     """
     if isinstance(inpt, (BoundingBoxes, Mask)):
         return inpt
-    if 0 in [float(s) for s in std]:
-        raise ArgumentError(f"Normalize: std={list(std)}; expected numbers other than 0")
+    check_normalization(mean, std)
     if not isinstance(inpt, Tensor) or not inpt.is_floating_point():
         kind = f"a tensor of dtype {inpt.dtype}" if isinstance(inpt, Tensor) else f"a {type(inpt).__name__}"
         raise DtypeError(f"Normalize: got {kind}; expected a floating tensor: put ToTensor() before it")
@@ -832,10 +928,17 @@ def convert_bounding_box_format(inpt: BoundingBoxes, new_format: Any) -> Boundin
     return wrap(box_convert(inpt, inpt.format.value, name).to(inpt.dtype), like=inpt, format=name.upper())
 
 
+def _rounding_of_corners(boxes: BoundingBoxes) -> float:
+    """By how many pixels the corners of boxes that touch the border of the image may be rounded to the outside."""
+    if boxes.format is BoundingBoxFormat.XYXY:
+        return 0.0
+    return max(boxes.canvas_size) * 2.0 ** (3 - significand_bits(boxes.dtype)) if is_floating(boxes.dtype) else 1.0
+
+
 def sanitize_bounding_boxes(
     bounding_boxes: BoundingBoxes, min_size: float = 1.0, min_area: float = 1.0
 ) -> tuple[BoundingBoxes, Tensor]:
-    """Drop the boxes of an image whose sides or area are too small.
+    """Drop the boxes of an image whose sides or area are too small, or that have a corner outside of the image.
 
     Args:
         bounding_boxes: (boxes, 4), or (batch, boxes, 4), of which none is dropped, but boxes become 0.
@@ -846,8 +949,12 @@ def sanitize_bounding_boxes(
         The boxes that are left, and which they are, bool (boxes,) or (batch, boxes).
     """
     corners: Any = box_convert(bounding_boxes, bounding_boxes.format.value, "xyxy")
-    width, height = corners[..., 2] - corners[..., 0], corners[..., 3] - corners[..., 1]
+    x1, y1, x2, y2 = corners.unbind(-1)
+    width, height = x2 - x1, y2 - y1
     is_valid = (width >= min_size) & (height >= min_size) & (width * height >= min_area)
+    rows, columns = bounding_boxes.canvas_size
+    slack = _rounding_of_corners(bounding_boxes)
+    is_valid = is_valid & (x1 >= -slack) & (y1 >= -slack) & (x2 <= columns + slack) & (y2 <= rows + slack)
     if bounding_boxes.ndim > 2:
         return wrap(where(is_valid.unsqueeze(-1), bounding_boxes, 0), like=bounding_boxes), is_valid
     return wrap(bounding_boxes[is_valid], like=bounding_boxes), is_valid

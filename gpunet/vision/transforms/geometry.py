@@ -52,6 +52,17 @@ def symmetric(function: str, name: str, value: Any, center: float = 0.0, least: 
     return items[0], items[1]
 
 
+def positive_range(function: str, name: str, value: Any) -> tuple[float, float]:
+    """Two positive numbers in order.
+
+    Raises:
+        ArgumentError: it is something else.
+    """
+    if not isinstance(value, (tuple, list)) or symmetric(function, name, value)[0] <= 0:
+        raise ArgumentError(f"{function}: {name}={value!r}; expected two positive numbers in order")
+    return symmetric(function, name, value)
+
+
 class Resize(Transform):
     """Resize an image.
 
@@ -92,7 +103,7 @@ class Pad(Transform):
         self.padding, self.fill, self.padding_mode = padding, fill, padding_mode
         if padding_mode not in F.PADDING_MODES:
             raise ArgumentError(f"Pad: padding_mode={padding_mode!r}; expected 'constant', 'edge', 'reflect' or 'symmetric'")
-        F.sides_of("Pad", padding)
+        F.sides_of("Pad", padding, padding_mode)
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         return F.pad(inpt, self.padding, self.fill, self.padding_mode)
@@ -126,7 +137,7 @@ class RandomCrop(Transform):
     ) -> None:
         self.size, self.padding, self.pad_if_needed = F.as_pair("RandomCrop", size), padding, pad_if_needed
         self.fill, self.padding_mode = fill, padding_mode
-        self._sides = (0, 0, 0, 0) if padding is None else F.sides_of("RandomCrop", padding)
+        self._sides = (0, 0, 0, 0) if padding is None else F.sides_of("RandomCrop", padding, padding_mode)
 
     def draw(self, frame: Frame) -> dict[str, Any]:
         left, top, right, bottom = self._sides
@@ -168,8 +179,7 @@ class RandomResizedCrop(Transform):
         self.size, self.scale, self.ratio = F.as_pair("RandomResizedCrop", size), scale, ratio
         self.interpolation, self.antialias = F.as_mode("RandomResizedCrop", interpolation), antialias
         for name, value in (("scale", scale), ("ratio", ratio)):
-            if symmetric("RandomResizedCrop", name, tuple(value))[0] <= 0:
-                raise ArgumentError(f"RandomResizedCrop: {name}={value!r}; expected positive numbers")
+            positive_range("RandomResizedCrop", name, value)
 
     def draw(self, frame: Frame) -> dict[str, Any]:
         return random_part(frame, self.scale, self.ratio, self._tries, takes_whole=True)
@@ -276,10 +286,12 @@ class RandomAffine(Transform):
         self.degrees = symmetric("RandomAffine", "degrees", degrees)
         self.translate, self.scale, self.shear = translate, scale, shear
         self.interpolation, self.fill, self.center = F.as_mode("RandomAffine", interpolation), fill, center
-        if translate is not None and not (len(translate) == 2 and all(0 <= t <= 1 for t in translate)):
+        items = translate if isinstance(translate, (tuple, list)) else (translate,)
+        shares = [] if translate is None else [as_number("RandomAffine", "translate", item) for item in items]
+        if translate is not None and not (len(shares) == 2 and all(0 <= share <= 1 for share in shares)):
             raise ArgumentError(f"RandomAffine: translate={translate!r}; expected two shares from 0 to 1")
-        if scale is not None and symmetric("RandomAffine", "scale", tuple(scale))[0] <= 0:
-            raise ArgumentError(f"RandomAffine: scale={scale!r}; expected positive numbers")
+        if scale is not None:
+            positive_range("RandomAffine", "scale", scale)
         is_double = isinstance(shear, (tuple, list)) and len(shear) == 4
         ranges = (shear[:2], shear[2:]) if is_double else (0.0 if shear is None else shear, 0.0)
         self._shears = tuple(symmetric("RandomAffine", "shear", r) for r in ranges)

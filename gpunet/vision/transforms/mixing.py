@@ -19,7 +19,7 @@ from gpunet.ops.elementwise import where
 from gpunet.ops.face import as_number, as_positive
 from gpunet.ops.one_hot import one_hot
 from gpunet.vision.transforms.geometry import below
-from gpunet.vision.transforms.transform import Frame, Transform, chosen_of, frame_of, leaves_of, with_leaves
+from gpunet.vision.transforms.transform import Frame, Transform, chosen_of, frame_of, leaves_of, place_of, with_leaves
 from gpunet.vision.tv_tensors import BoundingBoxes, Mask, wrap
 
 __all__ = ["CutMix", "MixUp"]
@@ -88,7 +88,7 @@ class _Mix(Transform):
         found = list(leaves)
         found[images[0]] = wrap(mixed, like=batch)
         if labels is not None:
-            place = next(n for n, leaf in enumerate(leaves) if leaf is labels)
+            place = place_of(self._name, labels, leaves)
             found[place] = self._mixed_labels(labels, share, frame.samples)
         return with_leaves(sample, iter(found))
 
@@ -116,7 +116,7 @@ class _Mix(Transform):
             if labels.ndim != 1:
                 raise ShapeError(f"{self._name}: integer labels of shape {tuple(labels.shape)}; expected ({samples},)")
             labels = one_hot(labels.to("int64"), self.num_classes).to("float32")
-        weight = share.to(labels.dtype).reshape(-1, 1)
+        weight = share.to(labels.dtype).reshape(-1, *(1,) * (labels.ndim - 1))
         return labels * weight + roll(labels, 1, 0) * (1 - weight)
 
     def mix(self, x: Any, other: Any, share: Any, frame: Frame) -> tuple[Any, Any]:
@@ -132,7 +132,6 @@ class MixUp(_Mix):
             raise DtypeError(f"MixUp: images of dtype {x.dtype}; expected a floating dtype: put ToDtype(..., scale=True) before it")
         weight = share.to(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
         return other + (x - other) * weight, share
-
 
 
 class CutMix(_Mix):
@@ -156,4 +155,3 @@ class CutMix(_Mix):
         )
         is_other = is_row.unsqueeze(-1) & is_column.unsqueeze(-2)
         return where(is_other, other, x), kept
-

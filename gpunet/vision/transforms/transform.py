@@ -13,7 +13,7 @@ from gpunet.ops.creation import tensor
 from gpunet.ops.face import as_number, as_probability
 from gpunet.ops.random import randperm
 from gpunet.vision.images import is_pil
-from gpunet.vision.transforms.draws import is_keyed, uniform
+from gpunet.vision.transforms.draws import branch, is_keyed, uniform
 from gpunet.vision.transforms.functional import select, size_of
 from gpunet.vision.tv_tensors import BoundingBoxes, Mask, TVTensor, wrap
 
@@ -45,6 +45,22 @@ def with_leaves(sample: Any, leaves: Iterator[Any]) -> Any:
     return next(leaves)
 
 
+def place_of(name: str, labels: Any, leaves: Sequence[Any]) -> int:
+    """The place of what a ``labels_getter`` has returned among the items of a sample.
+
+    Raises:
+        ArgumentError: it is no tensor of the sample.
+    """
+    for n, leaf in enumerate(leaves):
+        if leaf is labels and isinstance(leaf, Tensor):
+            return n
+    kind = f"a tensor of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else f"a {type(labels).__name__}"
+    raise ArgumentError(
+        f"{name}: labels_getter returned {kind} that is no item of the sample; expected a tensor of the sample itself: convert "
+        "labels before this transform"
+    )
+
+
 def _is_image(leaf: Any) -> bool:
     return is_pil(leaf) or (isinstance(leaf, Tensor) and not isinstance(leaf, (BoundingBoxes, Mask)))
 
@@ -71,7 +87,6 @@ class Frame(NamedTuple):
         height, width: of the images.
         device: on which the numbers are drawn.
         is_single: whether the parameters become Python numbers: of a single sample, outside of captured steps.
-        image: the first image, or else the first mask or boxes.
     """
 
     samples: int
@@ -79,7 +94,6 @@ class Frame(NamedTuple):
     width: int
     device: Any
     is_single: bool
-    image: Any
 
     def uniform(self, count: int = 1) -> Any:
         """Numbers in [0, 1): (samples, count)."""
@@ -107,21 +121,25 @@ def frame_of(name: str, leaves: Sequence[Any]) -> Frame:
         if size_of(leaf, name) != size:
             height, width = size_of(leaf, name)
             raise ShapeError(
-                f"{name}: a {_kind(first)} of {size[0]} x {size[1]} and a {_kind(leaf)} of {height} x {width}; expected one size"
+                f"{name}: {_kind(first)} of {size[0]} x {size[1]} and {_kind(leaf)} of {height} x {width}; expected one size"
             )
         if leaf is first or is_pil(leaf):
             continue
         count = _batch_of(leaf) if samples is None or leaf.ndim != 3 else int(leaf.shape[0])
         if count != samples:
             expected = "a single sample" if samples is None else f"a batch of {samples}"
-            raise ShapeError(f"{name}: a {_kind(leaf)} of shape {tuple(leaf.shape)} beside {expected}; expected the same batch")
+            raise ShapeError(f"{name}: {_kind(leaf)} of shape {tuple(leaf.shape)} beside {expected}; expected the same batch")
     is_single = samples is None and active.tape is None
     device = CPU if is_single or is_pil(first) else first.device
-    return Frame(1 if samples is None else samples, *size, device, is_single, first)
+    return Frame(1 if samples is None else samples, *size, device, is_single)
 
 
 def _kind(leaf: Any) -> str:
-    return "PIL image" if is_pil(leaf) else type(leaf).__name__
+    """What an item is, with an article."""
+    if isinstance(leaf, BoundingBoxes):
+        return "BoundingBoxes"
+    name = "PIL image" if is_pil(leaf) else type(leaf).__name__
+    return f"an {name}" if name[0] in "AEIOU" else f"a {name}"
 
 
 # ---- transforms -------------------------------------------------------------------------------------------------------
@@ -251,11 +269,16 @@ class _Choice(Transform):
         sample = inputs[0] if len(inputs) == 1 else inputs
         leaves = [*leaves_of(sample)]
         found = [leaf for leaf, is_chosen in zip(leaves, chosen_of(leaves)) if is_chosen]
-        frame = frame_of(self._name, found) if found else Frame(1, 0, 0, CPU, True, None)
+        frame = frame_of(self._name, found) if found else Frame(1, 0, 0, CPU, True)
         number = draw(frame.uniform()[:, 0])
         if frame.is_single:
-            return options[int(number.item())](*inputs)
-        results = [[*leaves_of(option(*inputs))] for option in options]
+            chosen = int(number.item())
+            with branch(chosen):
+                return options[chosen](*inputs)
+        results = []
+        for n, option in enumerate(options):
+            with branch(n):
+                results.append([*leaves_of(option(*inputs))])
         return with_leaves(sample, (self._mixed(number, items) for items in zip(*results, strict=True)))
 
     def _mixed(self, number: Tensor, items: Sequence[Any]) -> Any:

@@ -15,8 +15,8 @@ import numpy
 
 from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend import devices
-from gpunet.backend.dtypes import is_floating, is_half, limits
-from gpunet.errors import ShapeError
+from gpunet.backend.dtypes import is_floating, is_half, limits, significand_bits
+from gpunet.errors import ArgumentError, ShapeError
 from gpunet.launch.tape import constant
 from gpunet.ops.activations import hardtanh
 from gpunet.ops.creation import arange
@@ -104,8 +104,20 @@ def perspective_map(start: Any, end: Any) -> Map:
     Args:
         start, end: (4, 2) numbers in nested lists, or tensors (batch, 4, 2): x and y of each corner, in the order of the image's
             left upper, right upper, right lower and left lower corner.
+
+    Raises:
+        ShapeError: these are not four points.
+        ArgumentError: three of the points are on a line.
     """
-    to, back = (_from_square(points) for points in (end, start))
+    for name, points in (("startpoints", start), ("endpoints", end)):
+        if numpy.shape(points)[-2:] != (4, 2) if not isinstance(points, Tensor) else tuple(points.shape[-2:]) != (4, 2):
+            raise ShapeError(f"perspective: {name}={points!r}; expected four points (x, y), or a tensor (batch, 4, 2)")
+    try:
+        to, back = (_from_square(points) for points in (end, start))
+    except ZeroDivisionError:
+        raise ArgumentError(
+            f"perspective: startpoints={start!r}, endpoints={end!r}; expected four points of which no three are on a line"
+        ) from None
     product = _product(to, inverse(back))
     scale = product[2][2]
     return tuple(tuple(entry / scale for entry in row) for row in product)
@@ -137,6 +149,31 @@ def on_axes(value: Entry, dims: int) -> Entry:
     return value.reshape(-1, *(1,) * dims) if isinstance(value, Tensor) else value
 
 
+# ---- dtypes -----------------------------------------------------------------------------------------------------------
+
+#: Integers up to this one are exact in float32.
+_EXACT = 2**24
+
+
+def as_floating(x: Tensor) -> Tensor:
+    """Images as the floating numbers to compute with: float32 of halves and of narrow integers, float64 of wide integers."""
+    if is_floating(x.dtype):
+        return x.float() if is_half(x.dtype) else x
+    return x.to("float32" if limits(x.dtype)[1] <= _EXACT else "float64")
+
+
+def saturated(x: Any, dtype: Any) -> Any:
+    """Floating numbers as a dtype; as integers, those out of its range become the least or the largest one."""
+    if is_floating(dtype):
+        return x.to(dtype)
+    low, high = limits(dtype)
+    x = x.clamp(min=float(low))
+    if high < 2 ** significand_bits(x.dtype):
+        return x.clamp(max=float(high)).to(dtype)
+    is_above = x >= float(high)  # which is the power of two behind it: no floating number is between
+    return where(is_above, high, where(is_above, 0.0, x).to(dtype))
+
+
 # ---- images -----------------------------------------------------------------------------------------------------------
 
 
@@ -147,7 +184,7 @@ class Batch(NamedTuple):
     lead: tuple[int, ...]
 
     @classmethod
-    def of(cls, x: Tensor, samples: int) -> Batch:
+    def of(cls, function: str, x: Tensor, samples: int) -> Batch:
         """Of images (batch, ..., height, width), or of one image (channels, height, width) or (height, width).
 
         Raises:
@@ -157,7 +194,9 @@ class Batch(NamedTuple):
         is_batch = len(lead) > 1 or (samples > 1 and isinstance(x, Mask))
         count = lead[0] if is_batch and lead else 1
         if samples not in (1, count):
-            raise ShapeError(f"numbers for {samples} samples, but a tensor of shape {tuple(x.shape)}; expected one for each sample")
+            raise ShapeError(
+                f"{function}: numbers for {samples} samples, but a tensor of shape {tuple(x.shape)}; expected one for each sample"
+            )
         return cls(x.reshape(count, math.prod(lead) // max(count, 1), *x.shape[-2:]), lead)
 
     def restore(self, planes: Tensor) -> Tensor:
@@ -169,7 +208,7 @@ def samples_of(*values: Any) -> int:
     return max((len(value) for value in values if isinstance(value, Tensor)), default=1)
 
 
-def bordered(x: Tensor, widths: tuple[int, int, int, int], fill: Any) -> Tensor:
+def bordered(function: str, x: Tensor, widths: tuple[int, int, int, int], fill: Any) -> Tensor:
     """Planes (..., channels, height, width) with a border (left, right, top, bottom) of ``fill``, a number or one per channel.
 
     Raises:
@@ -179,7 +218,9 @@ def bordered(x: Tensor, widths: tuple[int, int, int, int], fill: Any) -> Tensor:
         return pad(x, widths, value=fill)
     channels = x.shape[-3] if x.ndim > 2 else 1
     if len(fill) not in (1, channels):
-        raise ShapeError(f"fill={fill!r} for an image of {channels} channels; expected a number, or one for each channel")
+        raise ShapeError(
+            f"{function}: fill={fill!r} for an image of {channels} channels; expected a number, or one for each channel"
+        )
     if len(fill) == 1:
         return pad(x, widths, value=fill[0])
     return cat([pad(x[..., c : c + 1, :, :], widths, value=value) for c, value in enumerate(fill)], -3)
@@ -218,10 +259,6 @@ def _positions(back: Map, size: tuple[int, int], device: Any) -> tuple[Tensor, T
     return where(is_seen, rows, -1.0), where(is_seen, columns, -1.0)
 
 
-#: Integers up to this one are exact in float32.
-_EXACT = 2**24
-
-
 def pixel_index(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Where pixels of planes (batch, planes, height, width) are in memory, int64 (batch, planes, h, w).
 
@@ -245,7 +282,7 @@ def cut(x: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor
     """The part of ``height`` x ``width`` pixels at (top, left), each (batch,), of planes (batch, planes, rows, columns)."""
     batch, planes, rows, columns = x.shape
     line = top.reshape(-1, 1, 1) + arange(height, device=x.device).reshape(1, height, 1)
-    if type(x.array) is not numpy.ndarray:
+    if type(x.array) is not numpy.ndarray or not x.numel():
         place = left.reshape(-1, 1, 1) + arange(width, device=x.device).reshape(1, 1, width)
         return gather_pixels(x, pixel_index(x, line, place))
     # NumPy copies whole lines of overlapping windows several times as fast as single pixels
@@ -253,7 +290,7 @@ def cut(x: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor
     return windows[pixel_index(x, line, left.reshape(-1, 1, 1)).squeeze(3)]
 
 
-def warp(x: Tensor, forward: Map, size: tuple[int, int], is_nearest: bool, fill: Any) -> Tensor:
+def warp(function: str, x: Tensor, forward: Map, size: tuple[int, int], is_nearest: bool, fill: Any) -> Tensor:
     """Images (batch, planes, height, width) mapped to (batch, planes, *size); what comes from outside is ``fill``.
 
     Positions are computed in float32; halves and integers are interpolated in float32, and integers rounded.
@@ -262,11 +299,11 @@ def warp(x: Tensor, forward: Map, size: tuple[int, int], is_nearest: bool, fill:
     rows, columns = _positions(inverse(forward), size, x.device)
     rows, columns = hardtanh(rows, -1.0, float(height)), hardtanh(columns, -1.0, float(width))
     if is_nearest:
-        padded = bordered(x, (1, 1, 1, 1), fill)
+        padded = bordered(function, x, (1, 1, 1, 1), fill)
         # + 1 for the border, + 0.5 to round
         return gather_pixels(padded, pixel_index(padded, floor(rows + 1.5), floor(columns + 1.5)))
     dtype = x.dtype
-    source = bordered(x if is_floating(dtype) and not is_half(dtype) else x.float(), (1, 2, 1, 2), fill)
+    source = bordered(function, as_floating(x), (1, 2, 1, 2), fill)
     low_y, low_x = floor(rows), floor(columns)
     part_y, part_x = ((p - low).unsqueeze(1).to(source.dtype) for p, low in ((rows, low_y), (columns, low_x)))
     index, lines = pixel_index(source, low_y + 1, low_x + 1), []
@@ -274,7 +311,7 @@ def warp(x: Tensor, forward: Map, size: tuple[int, int], is_nearest: bool, fill:
         left, right = (gather_pixels(source, index, dy, dx) for dx in (0, 1))
         lines.append(left + (right - left) * part_x)
     result = lines[0] + (lines[1] - lines[0]) * part_y
-    return result.to(dtype) if is_floating(dtype) else result.round().clamp(*limits(dtype)).to(dtype)
+    return saturated(result if is_floating(dtype) else result.round(), dtype)
 
 
 # ---- boxes ------------------------------------------------------------------------------------------------------------
@@ -285,7 +322,7 @@ def move_boxes(boxes: BoundingBoxes, forward: Map, size: tuple[int, int]) -> Bou
     shape, dtype, name = boxes.shape, boxes.dtype, boxes.format.value
     corners: Any = box_convert(boxes.float() if not is_floating(dtype) else boxes, name, "xyxy")
     dims = 2 if len(shape) > 2 else 1
-    x1, y1, x2, y2 = (corners.reshape(*shape[:1], -1, 4) if dims == 2 else corners.reshape(-1, 4)).unbind(-1)
+    x1, y1, x2, y2 = (corners.reshape(shape[0], math.prod(shape[1:-1]), 4) if dims == 2 else corners).unbind(-1)
     (a, b, c), (d, e, f), (g, h, i) = (tuple(on_axes(entry, dims - 1) for entry in row) for row in forward)
     xs, ys = [], []
     for x, y in ((x1, y1), (x2, y1), (x2, y2), (x1, y2)):
@@ -337,8 +374,7 @@ def _filter_rows(name: str, n: int, m: int) -> Rows:
 def resize_like_pillow(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
     """Images (..., height, width) resized by a filter of Pillow; integers are rounded after each pass, as there."""
     dtype = x.dtype
-    planes = x.reshape(-1, *x.shape[-2:])
-    planes = planes if is_floating(dtype) and not is_half(dtype) else planes.float()
+    planes = as_floating(x.reshape(-1, *x.shape[-2:]))
     passes = ((2, size[1]), (1, size[0]))
     if size[0] < x.shape[-2] and size[1] > x.shape[-1]:
         passes = passes[::-1]  # as recent versions of Pillow
@@ -347,7 +383,7 @@ def resize_like_pillow(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
             planes = resample("Resize", planes, dim, Table(_filter_rows, (filter, planes.shape[dim], wanted)))
             if not is_floating(dtype):
                 planes = (planes + 0.5).floor().clamp(*limits(dtype))
-    return planes.reshape(*x.shape[:-2], *size).to(dtype)
+    return saturated(planes.reshape(*x.shape[:-2], *size), dtype)
 
 
 def _spread(start: Tensor, length: Tensor, n: int, m: int, antialias: bool) -> Tensor:
@@ -373,11 +409,11 @@ def resize_parts(
         ys = _nearest_places(top, height, size[0]).reshape(-1, size[0], 1)
         return gather_pixels(x, pixel_index(x, ys, _nearest_places(left, width, size[1]).reshape(-1, 1, size[1])))
     dtype = x.dtype
-    source = x if is_floating(dtype) and not is_half(dtype) else x.float()
+    source = as_floating(x)
     down = _spread(top, height, rows, size[0], antialias).to(source.dtype).unsqueeze(1)
     across = _spread(left, width, columns, size[1], antialias).to(source.dtype).unsqueeze(1)
     result = down @ (source @ across.transpose(-1, -2))
-    return result.to(dtype) if is_floating(dtype) else result.round().clamp(*limits(dtype)).to(dtype)
+    return saturated(result if is_floating(dtype) else result.round(), dtype)
 
 
 def _nearest_places(start: Tensor, length: Tensor, count: int) -> Tensor:
