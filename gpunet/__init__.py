@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         cuda,
         data,
         diagnose,
+        distributed,
         distributions,
         emulator,
         errors,
