@@ -28,6 +28,7 @@ from gpunet.estimators.batches import Batches
 from gpunet.estimators.checks import Rule, check_parameters, check_weights
 from gpunet.estimators.curves import Curves, Validation
 from gpunet.estimators.labels import Labels
+from gpunet.estimators.objectives import BINARY_LOSSES, CLASS_LOSSES, activation_in, name_of, takes_numbers
 from gpunet.estimators.threads import training
 from gpunet.launch.tape import warn_user
 from gpunet.nn import Module
@@ -144,8 +145,8 @@ class NetworkEstimator(BaseEstimator):
         target = self._check_target(y, starts_anew=starts_anew, incremental=incremental, classes=classes)
         if not starts_anew and self._choose_activation() != self.out_activation_:
             raise ArgumentError(
-                f"{type(self).__name__}: with the loss that was set after the first training, the outputs mean another thing "
-                f"({self._choose_activation()} instead of {self.out_activation_}); call fit() with warm_start=False"
+                f"{type(self).__name__}: the loss that was set after the first training changes the activation of the outputs from "
+                f"{self.out_activation_!r} to {self._choose_activation()!r}; call fit() with warm_start=False"
             )
         weight = self._with_class_weight(weight, y, incremental)
         if starts_anew or not incremental:  # else those of the optimizer's state
@@ -413,6 +414,39 @@ class ClassifierPart(ClassifierMixin, NetworkEstimator):
             return target
         return target.reshape(len(target), -1).astype(numpy.float64)
 
+    def _given_loss(self) -> Any:
+        """Return the parameter of the loss: a name, module, class or function."""
+        raise NotImplementedError
+
+    def _activation_of_loss(self, parameter: str, loss: Any) -> str:
+        """Return the activation that makes probabilities of the outputs that a loss takes.
+
+        Args:
+            parameter: the name of the loss among the parameters, for messages.
+            loss: a module or function of (output, target).
+
+        Raises:
+            ArgumentError: the loss does not take the classes, or the labels, of the target.
+        """
+        described = f"{type(self).__name__}: {parameter}={name_of(loss)}"
+        if takes_numbers(loss):
+            raise ArgumentError(
+                f"{described} takes numbers as targets; expected a loss of classes, such as nn.CrossEntropyLoss, or "
+                "nn.BCEWithLogitsLoss of two classes or of several labels for each row"
+            )
+        of_labels = activation_in(BINARY_LOSSES, loss)
+        if self._labels.is_multilabel and of_labels is None:
+            raise ArgumentError(
+                f"{described} takes one class for each row, but y has indicators of {len(self.classes_)} labels; expected "
+                "nn.BCEWithLogitsLoss or a subclass of it"
+            )
+        if not self._labels.is_multilabel and of_labels is not None and len(self.classes_) > 2:
+            raise ArgumentError(
+                f"{described} has one output for two classes, but y has the {len(self.classes_)} classes {self.classes_.tolist()}. "
+                "Only binary classification is supported. Use nn.CrossEntropyLoss, or pass y as indicators of labels (n, k)"
+            )
+        return of_labels or activation_in(CLASS_LOSSES, loss) or "softmax"
+
     def _has_one_output(self) -> bool:
         """Whether the network has one output, of the second of two classes."""
         return not self._labels.is_multilabel and self.out_activation_ not in _OF_CLASSES
@@ -466,7 +500,9 @@ class ClassifierPart(ClassifierMixin, NetworkEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
+        is_binary = activation_in(BINARY_LOSSES, self._given_loss()) is not None
+        tags.classifier_tags.multi_label = is_binary or self._given_loss() == "log_loss"
+        tags.classifier_tags.multi_class = not is_binary
         return tags
 
 

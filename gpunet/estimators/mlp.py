@@ -18,7 +18,7 @@ from gpunet.errors import ArgumentError
 from gpunet.estimators.base import ClassifierPart, NetworkEstimator, RegressorPart
 from gpunet.estimators.batches import Batches
 from gpunet.estimators.checks import CAPTURE, FLAG, VERBOSE, Rule, choice, is_whole, real, whole
-from gpunet.estimators.objectives import BINARY_LOG_LOSS, LOG_LOSS, REGRESSION_LOSSES, Objective, row_loss_of
+from gpunet.estimators.objectives import BINARY_LOG_LOSS, LOG_LOSS, REGRESSION_LOSSES, Objective, name_of, row_loss_of
 from gpunet.launch.tape import warn_user
 from gpunet.nn.utils import parameters_to_vector
 from gpunet.ops.creation import as_tensor
@@ -349,9 +349,19 @@ class MLPClassifier(ClassifierPart, _MLP):
         self._check_partial_fit(y, classes)
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
+    def _given_loss(self) -> Any:
+        return self.loss
+
     def _choose_activation(self) -> str:
-        has_class_outputs = len(self.classes_) > 2 or isinstance(self.loss, nn.Module)
-        return "softmax" if has_class_outputs and not self._labels.is_multilabel else "logistic"
+        if not isinstance(self.loss, nn.Module):
+            return "softmax" if len(self.classes_) > 2 and not self._labels.is_multilabel else "logistic"
+        found = self._activation_of_loss("loss", self.loss)
+        if found in ("exp", "identity"):
+            raise ArgumentError(
+                f"MLPClassifier: loss={name_of(self.loss)} takes {'log-' if found == 'exp' else ''}probabilities, but the network "
+                f"returns logits; pass nn.{'CrossEntropyLoss' if found == 'exp' else 'BCEWithLogitsLoss'}"
+            )
+        return found
 
     def _make_loss(self, is_weighted: bool) -> Objective:
         if isinstance(self.loss, nn.Module):

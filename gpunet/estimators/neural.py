@@ -21,8 +21,6 @@ __all__ = ["NeuralClassifier", "NeuralRegressor"]
 _PARTS = ("module", "criterion", "optimizer", "trainer")
 #: Options of the Trainer that an estimator hands on.
 _TRAINER_OPTIONS = ("accumulate", "clip", "precision", "schedule", "schedule_per")
-#: Losses of 0 and 1 for each output; others take indices of classes.
-_BINARY_LOSSES = (nn.BCEWithLogitsLoss, nn.BCELoss, nn.MultiLabelSoftMarginLoss)
 
 _RULES = {
     "lr": real(0),
@@ -265,11 +263,11 @@ class NeuralClassifier(ClassifierPart, _Neural):
         self._check_partial_fit(y, classes)
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
+    def _given_loss(self) -> Any:
+        return self.criterion
+
     def _choose_activation(self) -> str:
-        criterion = self._criterion()
-        if self._labels.is_multilabel or isinstance(criterion, _BINARY_LOSSES):
-            return "identity" if isinstance(criterion, nn.BCELoss) else "logistic"
-        return "exp" if isinstance(criterion, nn.NLLLoss) else "softmax"
+        return self._activation_of_loss("criterion", self._criterion())
 
 
 class NeuralRegressor(RegressorPart, _Neural):

@@ -279,6 +279,42 @@ def test_classifier_with_a_loss_of_gpunet(loss: nn.Module, target: numpy.ndarray
         assert classifier.predict_proba(x).shape == (150, len(classifier.classes_))
 
 
+@pytest.mark.parametrize("target", [Y == 0, INDICATORS], ids=["binary", "multilabel"])
+def test_binary_losses_have_sigmoids(target: numpy.ndarray) -> None:
+    """The log loss of scikit-learn is summed over the labels, the loss of gpunet is their mean."""
+    params: dict[str, Any] = {"max_iter": 5, "random_state": 0, "alpha": 0.0, "epsilon": 1e-300}
+    plain, found = (MLPClassifier(loss=loss, **params).fit(X, target) for loss in ("log_loss", nn.BCEWithLogitsLoss()))
+    assert found.out_activation_ == "logistic"
+    numpy.testing.assert_allclose(found.predict_proba(X), plain.predict_proba(X), rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "loss, y, message",
+    [
+        (nn.BCEWithLogitsLoss(), Y, "loss=BCEWithLogitsLoss has one output for two classes, but y has the 3 classes"),
+        (nn.CrossEntropyLoss(), INDICATORS, "loss=CrossEntropyLoss takes one class for each row, but y has indicators of 3 labels"),
+        (nn.L1Loss(), Y, "loss=L1Loss takes numbers as targets"),
+        (nn.NLLLoss(), Y, "loss=NLLLoss takes log-probabilities, but the network returns logits; pass nn.CrossEntropyLoss"),
+        (nn.BCELoss(), Y == 0, "loss=BCELoss takes probabilities, but the network returns logits; pass nn.BCEWithLogitsLoss"),
+        (nn.CrossEntropyLoss(reduction="sum"), Y, "CrossEntropyLoss has reduction='sum'; expected 'mean'"),
+    ],
+    ids=str,
+)
+def test_losses_that_do_not_take_the_target_are_refused(loss: nn.Module, y: numpy.ndarray, message: str) -> None:
+    with pytest.raises(ArgumentError, match=f"MLPClassifier: {message}"):
+        MLPClassifier(loss=loss).fit(X, y)
+
+
+def test_sample_weights_of_one_change_nothing() -> None:
+    loss = nn.CrossEntropyLoss(weight=gpunet.tensor([1.0, 2.0, 9.0]), ignore_index=0)
+    plain, weighted = (
+        MLPClassifier(loss=loss, max_iter=3, batch_size=40, solver="sgd", random_state=0).fit(X, Y, weight)
+        for weight in (None, numpy.ones(150))
+    )
+    numpy.testing.assert_allclose(weighted.predict_proba(X), plain.predict_proba(X), rtol=1e-9)
+    numpy.testing.assert_allclose(weighted.loss_curve_, plain.loss_curve_, rtol=1e-6)
+
+
 @pytest.mark.parametrize("loss", ["absolute_error", "huber", nn.SmoothL1Loss()], ids=str)
 def test_regressor_with_other_losses(loss: Any) -> None:
     x = StandardScaler().fit_transform(X_NUMBERS)
@@ -309,7 +345,7 @@ def test_parameters_that_are_set_later_change_no_prediction() -> None:
         estimator.set_params(hidden_layer_sizes=(9, 9), activation="tanh", loss=loss, solver="sgd", batch_norm=True)
         for found in (estimator, pickle.loads(pickle.dumps(estimator))):
             numpy.testing.assert_array_equal(found.predict(x), expected)
-    with pytest.raises(ArgumentError, match=r"outputs mean another thing \(softmax instead of logistic\)"):
+    with pytest.raises(ArgumentError, match="changes the activation of the outputs from 'logistic' to 'softmax'"):
         classifier.partial_fit(X, Y == 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import signal
+from functools import partial
 from typing import Any
 
 import numpy
@@ -149,6 +150,72 @@ def test_probabilities_of_losses(criterion: Any, end: Any) -> None:
 def test_multilabel_targets() -> None:
     classifier = NeuralClassifier(Network, nn.BCEWithLogitsLoss, **fast(max_epochs=30)).fit(X, INDICATORS)
     assert classifier.score(X, INDICATORS) > 0.9 and classifier.predict_proba(X).shape == (150, 2)
+
+
+F = nn.functional
+
+
+@pytest.mark.parametrize(
+    "criterion, y, message",
+    [
+        (nn.BCEWithLogitsLoss, Y, r"criterion=BCEWithLogitsLoss has one output for two classes, but y has the 3 classes \[0, 1"),
+        (F.binary_cross_entropy, NAMES, "criterion=binary_cross_entropy has one output for two classes, but y has the 3 classes"),
+        (nn.MultiLabelSoftMarginLoss(), Y, "criterion=MultiLabelSoftMarginLoss has one output for two classes"),
+        (nn.CrossEntropyLoss, INDICATORS, "CrossEntropyLoss takes one class for each row, but y has indicators of 2 labels"),
+        (lambda output, target: F.mse_loss(output, target), INDICATORS, "takes one class for each row"),
+        (nn.MSELoss, Y, "criterion=MSELoss takes numbers as targets; expected a loss of classes, such as nn.CrossEntropyLoss"),
+        (F.smooth_l1_loss, Y == 0, "criterion=smooth_l1_loss takes numbers as targets"),
+        (partial(F.mse_loss, reduction="mean"), INDICATORS, "criterion=mse_loss takes numbers as targets"),
+    ],
+    ids=str,
+)
+def test_losses_that_do_not_take_the_target_are_refused(criterion: Any, y: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=f"NeuralClassifier: {message}" if message.startswith("criterion") else message):
+        NeuralClassifier(Network, criterion).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "criterion, function, end",
+    [
+        (nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits, None),
+        (nn.BCEWithLogitsLoss, partial(F.binary_cross_entropy_with_logits, reduction="mean"), None),
+        (nn.MultiLabelSoftMarginLoss, F.multilabel_soft_margin_loss, None),
+        (nn.BCELoss, F.binary_cross_entropy, nn.Sigmoid()),
+        (nn.NLLLoss, F.nll_loss, nn.LogSoftmax(1)),
+    ],
+    ids=str,
+)
+def test_functions_are_known_as_their_modules(criterion: Any, function: Any, end: Any) -> None:
+    for y in (Y == 0, INDICATORS) if criterion is not nn.NLLLoss else (Y,):
+        found, expected = (
+            NeuralClassifier(Network, loss, module__end=end, **fast(max_epochs=3)).fit(X, y) for loss in (function, criterion)
+        )
+        assert found.out_activation_ == expected.out_activation_
+        numpy.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), rtol=1e-5)
+
+
+CLASS_WEIGHTS = gpunet.tensor([1.0, 2.0, 9.0])
+
+
+@pytest.mark.parametrize(
+    "criterion, end",
+    [
+        (nn.CrossEntropyLoss(weight=CLASS_WEIGHTS), None),
+        (nn.CrossEntropyLoss(ignore_index=1), None),
+        (nn.CrossEntropyLoss(weight=CLASS_WEIGHTS, ignore_index=0, label_smoothing=0.2), None),
+        (nn.NLLLoss(weight=CLASS_WEIGHTS), nn.LogSoftmax(1)),
+        (nn.MultiMarginLoss(weight=CLASS_WEIGHTS), None),
+    ],
+    ids=["weight", "ignore_index", "all", "nll", "margin"],
+)
+def test_sample_weights_of_one_change_nothing(criterion: Any, end: Any) -> None:
+    params = fast(max_epochs=3, dtype="float64", optimizer=optim.SGD, early_stopping=True, module__end=end)
+    plain = NeuralClassifier(Network, criterion, **params).fit(X, Y)
+    for weight in (1.0, 2.0):
+        weighted = NeuralClassifier(Network, criterion, **params).fit(X, Y, numpy.full(150, weight))
+        numpy.testing.assert_allclose(weighted.predict_proba(X), plain.predict_proba(X), rtol=1e-9)
+        numpy.testing.assert_allclose(weighted.loss_curve_, plain.loss_curve_, rtol=1e-9)
+        numpy.testing.assert_allclose(weighted.validation_losses_, plain.validation_losses_, rtol=1e-9)
 
 
 def test_sample_weights_and_criteria() -> None:
