@@ -139,8 +139,8 @@ class NetworkEstimator(BaseEstimator):
     def _fit_checked(self, x: Any, y: Any, sample_weight: Any, classes: Any, starts_anew: bool, incremental: bool) -> None:
         """Check the data and train, given checked parameters; see :meth:`_fit`."""
         x, y = self._check_x(x, y=y, reset=starts_anew, **self._options_of_y)
-        if y.ndim == 2 and y.shape[1] == 1 and not scipy.sparse.issparse(y):
-            y = column_or_1d(y, warn=True)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y.toarray() if scipy.sparse.issparse(y) else y, warn=True)
         weight = check_weights(sample_weight, x.shape[0], type(self).__name__)
         target = self._check_target(y, starts_anew=starts_anew, incremental=incremental, classes=classes)
         if not starts_anew and self._choose_activation() != self.out_activation_:
@@ -401,11 +401,13 @@ class ClassifierPart(ClassifierMixin, NetworkEstimator):
         if starts_anew:
             self._labels = Labels(y, classes)
             self.classes_ = self._labels.classes
-        elif not incremental and not self._labels.is_multilabel and set(numpy.unique(y)) != set(self.classes_):
-            raise ArgumentError(
-                f"{name}: warm_start=True continues with the classes {self.classes_.tolist()}, but y has "
-                f"{numpy.unique(y).tolist()}; pass rows of the same classes, or warm_start=False"
-            )
+        elif not incremental:
+            self._labels.check_kind(y, name)
+            if not self._labels.is_multilabel and set(numpy.unique(y)) != set(self.classes_):
+                raise ArgumentError(
+                    f"{name}: warm_start=True continues with the classes {self.classes_.tolist()}, but y has "
+                    f"{numpy.unique(y).tolist()}; pass rows of the same classes, or warm_start=False"
+                )
         target = self._labels.encode(y, name)
         if starts_anew:
             self.out_activation_ = self._choose_activation()
@@ -451,13 +453,13 @@ class ClassifierPart(ClassifierMixin, NetworkEstimator):
         """Whether the network has one output, of the second of two classes."""
         return not self._labels.is_multilabel and self.out_activation_ not in _OF_CLASSES
 
-    def _check_partial_fit(self, y: Any, classes: Any) -> None:
+    def _check_partial_fit(self, classes: Any) -> None:
         """Check the classes of a call of ``partial_fit``.
 
         Raises:
             ArgumentError: the first call lacks them, or a later one has others.
         """
-        if not hasattr(self, "classes_"):
+        if not hasattr(self, "module_"):  # also after a first call that failed, which may have left classes
             if classes is None:
                 raise ArgumentError("partial_fit: the first call needs all classes; pass classes=numpy.unique(all_labels)")
         elif classes is not None and not numpy.array_equal(numpy.unique(classes), self.classes_):

@@ -346,7 +346,7 @@ class MLPClassifier(ClassifierPart, _MLP):
         Returns:
             The estimator.
         """
-        self._check_partial_fit(y, classes)
+        self._check_partial_fit(classes)
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def _given_loss(self) -> Any:

@@ -259,8 +259,8 @@ class NeuralClassifier(ClassifierPart, _Neural):
         Returns:
             The estimator.
         """
-        classes = self.classes if classes is None and not hasattr(self, "classes_") else classes
-        self._check_partial_fit(y, classes)
+        classes = self.classes if classes is None and not hasattr(self, "module_") else classes
+        self._check_partial_fit(classes)
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def _given_loss(self) -> Any:

@@ -211,6 +211,51 @@ def test_partial_fit_checks_the_classes() -> None:
         MLPClassifier(early_stopping=True).partial_fit(X, Y, classes=[0, 1, 2])
 
 
+@pytest.mark.parametrize(
+    "first, later, message",
+    [
+        (Y, INDICATORS, r"y has the shape \(150, 3\); expected \(n,\), one class for each row, as in the first call"),
+        (Y, scipy.sparse.csr_array(INDICATORS), r"y has the shape \(150, 3\); expected \(n,\), one class"),
+        (Y == 0, INDICATORS, r"y has the shape \(150, 3\); expected \(n,\), one class"),
+        (INDICATORS, Y, r"y has the shape \(150,\); expected \(n, 3\), indicators of labels, as in the first call"),
+        (INDICATORS, INDICATORS[:, :2], r"y has the shape \(150, 2\); expected 3 columns, one for each label"),
+        (INDICATORS, INDICATORS * 2, r"y has the shape \(150, 3\) and the value 2; expected 0 or 1 for each label"),
+        (INDICATORS, scipy.sparse.csr_array(INDICATORS * 2 - 1), r"y has the shape .* and the value -1; expected 0 or 1"),
+    ],
+    ids=["indicators", "sparse", "binary", "classes", "fewer labels", "value 2", "value -1"],
+)
+def test_a_later_target_is_of_the_first_ones_kind(first: Any, later: Any, message: str) -> None:
+    classifier = MLPClassifier(random_state=0, max_iter=2).partial_fit(X, first, classes=numpy.unique(first))
+    expected = classifier.predict_proba(X)
+    with pytest.raises(ArgumentError, match=f"MLPClassifier: {message}"):
+        classifier.partial_fit(X, later)
+    with pytest.raises(ArgumentError, match=f"MLPClassifier: {message}"):
+        classifier.set_params(warm_start=True).fit(X, later)
+    numpy.testing.assert_array_equal(classifier.predict_proba(X), expected)
+
+
+def test_indicators_of_a_first_target_are_0_and_1() -> None:
+    for given in (INDICATORS * 2, INDICATORS + numpy.arange(3), numpy.where(INDICATORS, "yes", "no")):
+        with pytest.raises(ArgumentError, match=r"y has the shape \(150, 3\) and the value (2|3|'yes'); expected 0 or 1"):
+            MLPClassifier().fit(X, given)
+
+
+@pytest.mark.filterwarnings("ignore:A column-vector y")
+def test_a_sparse_column_is_a_column() -> None:
+    params: dict[str, Any] = {"max_iter": 2, "random_state": 0}
+    found = MLPClassifier(**params).fit(X, scipy.sparse.csr_array(INDICATORS[:, :1])).predict_proba(X)
+    numpy.testing.assert_array_equal(found, MLPClassifier(**params).fit(X, INDICATORS[:, 0]).predict_proba(X))
+
+
+def test_partial_fit_needs_the_classes_after_a_failure() -> None:
+    classifier = MLPClassifier(random_state=0)
+    with pytest.raises(ArgumentError, match="one pass does not stop early"):
+        classifier.set_params(early_stopping=True).partial_fit(X, Y, classes=[0, 1, 2])
+    with pytest.raises(ArgumentError, match="the first call needs all classes"):
+        classifier.set_params(early_stopping=False).partial_fit(X[:100], Y[:100])
+    assert classifier.partial_fit(X[:100], Y[:100], classes=[0, 1, 2, 3]).classes_.tolist() == [0, 1, 2, 3]
+
+
 def test_warm_start_continues() -> None:
     ours = MLPClassifier(random_state=0, max_iter=4, warm_start=True)
     theirs = neural_network.MLPClassifier(random_state=0, max_iter=4, warm_start=True)
