@@ -148,7 +148,7 @@ class NetworkEstimator(BaseEstimator):
                 f"{type(self).__name__}: the loss that was set after the first training changes the activation of the outputs from "
                 f"{self.out_activation_!r} to {self._choose_activation()!r}; call fit() with warm_start=False"
             )
-        weight = self._with_class_weight(weight, y, incremental)
+        weight = self._with_class_weight(weight, y, target, incremental)
         if starts_anew or not incremental:  # else those of the optimizer's state
             self._device = self._resolve_device()
             self._dtype = self._resolve_dtype(x)
@@ -175,18 +175,11 @@ class NetworkEstimator(BaseEstimator):
     def _resolve_device(self) -> Device:
         return Device(self.device)
 
-    def _with_class_weight(self, weight: numpy.ndarray | None, y: Any, incremental: bool) -> numpy.ndarray | None:
-        """Multiply the weights of the rows by those of their classes."""
-        class_weight = getattr(self, "class_weight", None)
-        if class_weight is None:
-            return weight
-        if incremental and class_weight == "balanced":
-            raise ArgumentError(
-                "partial_fit: class_weight='balanced' needs the frequencies of all rows, which one part of them does not tell; "
-                "pass class_weight as a dict, such as of sklearn.utils.class_weight.compute_class_weight on all labels"
-            )
-        of_classes = compute_sample_weight(class_weight, y)
-        return of_classes if weight is None else weight * of_classes
+    def _with_class_weight(
+        self, weight: numpy.ndarray | None, y: Any, target: numpy.ndarray, incremental: bool
+    ) -> numpy.ndarray | None:
+        """Multiply the weights of the rows by those of their classes, if the targets are classes."""
+        return weight
 
     def _begin(self) -> None:
         """Forget the curves of an earlier training."""
@@ -395,6 +388,7 @@ class ClassifierPart(ClassifierMixin, NetworkEstimator):
     _options_of_y: ClassVar[dict[str, Any]] = {"multi_output": True}
     _score_function = staticmethod(accuracy_score)
     _labels: Labels
+    class_weight: Any
 
     def _check_target(self, y: Any, *, starts_anew: bool, incremental: bool, classes: Any) -> numpy.ndarray:
         name = type(self).__name__
@@ -415,6 +409,36 @@ class ClassifierPart(ClassifierMixin, NetworkEstimator):
         if self.out_activation_ in _OF_CLASSES:
             return target
         return target.reshape(len(target), -1).astype(numpy.float64)
+
+    def _with_class_weight(
+        self, weight: numpy.ndarray | None, y: Any, target: numpy.ndarray, incremental: bool
+    ) -> numpy.ndarray | None:
+        given, name = self.class_weight, type(self).__name__
+        if given is None:
+            return weight
+        if incremental and given == "balanced":
+            raise ArgumentError(
+                "partial_fit: class_weight='balanced' needs the frequencies of all rows, which one part of them does not tell; "
+                "pass class_weight as a dict, such as of sklearn.utils.class_weight.compute_class_weight on all labels"
+            )
+        if given == "balanced":
+            of_rows = compute_sample_weight(given, y)
+        elif self._labels.is_multilabel:
+            raise ArgumentError(
+                f"{name}: class_weight={given!r}, but y has indicators of {len(self.classes_)} labels; pass sample_weight, "
+                "class_weight='balanced', or a loss such as nn.BCEWithLogitsLoss(pos_weight=...)"
+            )
+        else:
+            classes = self.classes_.tolist()
+            unknown = [key for key in given if key not in classes]
+            if unknown:
+                raise ArgumentError(f"{name}: class_weight has the keys {unknown}, which are not among the classes {classes}")
+            of_rows = numpy.array([float(given.get(key, 1.0)) for key in classes])[target.reshape(-1).astype(numpy.int64)]
+        weights = of_rows if weight is None else weight * of_rows
+        if not weights.any():
+            times = "" if weight is None else " times sample_weight"
+            raise ArgumentError(f"{name}: class_weight={given!r}{times} gives each row the weight 0, so no row would count")
+        return weights
 
     def _given_loss(self) -> Any:
         """Return the parameter of the loss: a name, module, class or function."""

@@ -17,7 +17,7 @@ from gpunet.backend import devices
 from gpunet.errors import ArgumentError
 from gpunet.estimators.base import ClassifierPart, NetworkEstimator, RegressorPart
 from gpunet.estimators.batches import Batches
-from gpunet.estimators.checks import CAPTURE, FLAG, VERBOSE, Rule, choice, is_whole, real, whole
+from gpunet.estimators.checks import CAPTURE, CLASS_WEIGHT, FLAG, VERBOSE, Rule, choice, is_whole, real, whole
 from gpunet.estimators.objectives import BINARY_LOG_LOSS, LOG_LOSS, REGRESSION_LOSSES, Objective, name_of, row_loss_of
 from gpunet.launch.tape import warn_user
 from gpunet.nn.utils import parameters_to_vector
@@ -275,7 +275,8 @@ class MLPClassifier(ClassifierPart, _MLP):
         n_iter_no_change: epochs without improvement before training stops; inf never stops.
         max_fun: evaluations of "lbfgs".
         loss: "log_loss", or a loss of gpunet such as ``nn.CrossEntropyLoss(label_smoothing=0.1)``, of logits and labels.
-        class_weight: weights of the classes by label, or "balanced": inversely proportional to their frequencies.
+        class_weight: a dict of weights by label, 1 for the classes that it lacks; or "balanced": inversely proportional to their
+            frequencies.
         dropout: probability of dropping a hidden output.
         batch_norm: normalise the hidden outputs before the activation.  A last batch of one row is left out.
         device: "cpu", "cuda", "cuda:1", or "auto".
@@ -317,6 +318,7 @@ class MLPClassifier(ClassifierPart, _MLP):
 
     _rules: ClassVar[Mapping[str, Rule]] = {
         **_RULES,
+        "class_weight": CLASS_WEIGHT,
         "loss": Rule(
             lambda v: isinstance(v, nn.Module) or (isinstance(v, str) and v == "log_loss"), "'log_loss', or a loss of gpunet"
         ),

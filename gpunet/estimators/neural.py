@@ -12,7 +12,7 @@ import numpy
 from gpunet import nn, optim
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.estimators.base import ClassifierPart, NetworkEstimator, RegressorPart
-from gpunet.estimators.checks import CAPTURE, FLAG, VERBOSE, Rule, choice, real, whole
+from gpunet.estimators.checks import CAPTURE, CLASS_WEIGHT, FLAG, VERBOSE, Rule, choice, real, whole
 from gpunet.estimators.objectives import Objective, row_loss_of
 
 __all__ = ["NeuralClassifier", "NeuralRegressor"]
@@ -191,7 +191,8 @@ class NeuralClassifier(ClassifierPart, _Neural):
         tol: the smallest improvement.
         warm_start: a later ``fit`` continues from the network instead of starting anew.
         classes: all classes, if a fold of a cross-validation may lack some.
-        class_weight: weights of the classes by label, or "balanced": inversely proportional to their frequencies.
+        class_weight: a dict of weights by label, 1 for the classes that it lacks; or "balanced": inversely proportional to their
+            frequencies.
         random_state: an int, a RandomState or None: initial weights, orders, the rows set aside, what the module draws.
         callbacks: see :class:`gpunet.train.Callback`.
         verbose: print the figures of each epoch.
@@ -219,6 +220,7 @@ class NeuralClassifier(ClassifierPart, _Neural):
 
     _rules: ClassVar[Mapping[str, Rule]] = {
         **_RULES,
+        "class_weight": CLASS_WEIGHT,
         "classes": Rule(lambda v: v is None or (numpy.ndim(v) == 1 and len(v) > 0), "a list of all classes, or None"),
     }
 

@@ -153,6 +153,35 @@ def test_class_weights_are_sample_weights() -> None:
     assert accuracy_score(Y, balanced) > accuracy_score(Y, plain)
 
 
+@pytest.mark.parametrize("batch", [slice(100), slice(50, 150), slice(150)], ids=["first two", "last two", "all"])
+def test_class_weights_of_a_batch_that_lacks_classes(batch: slice) -> None:
+    for names, classes in ((NAMES, numpy.unique(NAMES)), (Y, [0, 1, 2]), (Y == 0, [False, True])):
+        weights = {classes[-1]: 3.0, classes[0]: 0.5}
+        of_rows = numpy.array([weights.get(name, 1.0) for name in names[batch]])
+        found = MLPClassifier(random_state=0, class_weight=weights).partial_fit(X[batch], names[batch], classes=classes)
+        expected = MLPClassifier(random_state=0).partial_fit(X[batch], names[batch], of_rows, classes=classes)
+        numpy.testing.assert_array_equal(found.predict_proba(X), expected.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    "class_weight, y, message",
+    [
+        ({0: -1.0}, Y, r"class_weight=\{0: -1.0\}; expected a dict with a finite weight of 0 or more for each class, 'balanced'"),
+        ({0: numpy.inf}, Y, "class_weight={0: inf}; expected a dict"),
+        ({0: "2"}, Y, "class_weight={0: '2'}; expected a dict"),
+        ([1.0, 2.0, 3.0], Y, r"class_weight=\[1.0, 2.0, 3.0\]; expected a dict"),
+        ("balance", Y, "class_weight='balance'; expected a dict"),
+        ({7: 2.0, 0: 1.0}, Y, r"class_weight has the keys \[7\], which are not among the classes \[0, 1, 2\]"),
+        ({0: 2.0}, INDICATORS, r"class_weight=\{0: 2.0\}, but y has indicators of 3 labels; pass sample_weight"),
+        ({0: 0, 1: 0, 2: 0}, Y, r"class_weight=\{0: 0, 1: 0, 2: 0\} times sample_weight gives each row the weight 0"),
+    ],
+    ids=str,
+)
+def test_class_weights_are_checked(class_weight: Any, y: numpy.ndarray, message: str) -> None:
+    with pytest.raises(ArgumentError, match=f"MLPClassifier: {message}"):
+        MLPClassifier(class_weight=class_weight).fit(X, y, WEIGHT)
+
+
 @pytest.mark.parametrize("module", ["pandas", "polars"])
 def test_data_frames(module: str) -> None:
     frames = pytest.importorskip(module)
