@@ -274,7 +274,8 @@ class MLPClassifier(ClassifierPart, _MLP):
         beta_1, beta_2, epsilon: of solver="adam".
         n_iter_no_change: epochs without improvement before training stops; inf never stops.
         max_fun: evaluations of "lbfgs".
-        loss: "log_loss", or a loss of gpunet such as ``nn.CrossEntropyLoss(label_smoothing=0.1)``, of logits and labels.
+        loss: "log_loss", or a loss of gpunet such as ``nn.CrossEntropyLoss(label_smoothing=0.1)``, of logits and classes, or
+            ``nn.BCEWithLogitsLoss()`` of two classes or a multilabel target.
         class_weight: a dict of weights by label, 1 for the classes that it lacks; or "balanced": inversely proportional to their
             frequencies.
         dropout: probability of dropping a hidden output.
@@ -293,7 +294,7 @@ class MLPClassifier(ClassifierPart, _MLP):
         n_features_in_, feature_names_in_, n_layers_, n_outputs_, out_activation_: as in scikit-learn.
 
     Raises:
-        ArgumentError: (in ``fit``) a parameter or a weight is out of range.
+        ArgumentError: (in ``fit``) a parameter or a weight is out of range, or the loss does not take the target.
         ValueError: (in ``fit``) the data are malformed; scikit-learn's messages.
         GpunetError: (in ``fit``) the network diverged.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from gpunet import nn, optim
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.estimators.base import ClassifierPart, NetworkEstimator, RegressorPart
 from gpunet.estimators.checks import CAPTURE, CLASS_WEIGHT, FLAG, VERBOSE, Rule, choice, real, whole
-from gpunet.estimators.objectives import Objective, row_loss_of
+from gpunet.estimators.objectives import Objective, name_of, row_loss_of
 
 __all__ = ["NeuralClassifier", "NeuralRegressor"]
 
@@ -36,7 +37,7 @@ _RULES = {
     "dtype": choice("float32", "float64", None),
     "capture": choice(*CAPTURE, False),
     "module": Rule(callable, "a module, or a class or function that returns one"),
-    "criterion": Rule(callable, "a loss, or a class or function that returns one"),
+    "criterion": Rule(callable, "a loss, its class, or a function of (output, target)"),
     "optimizer": Rule(callable, "a class such as gpunet.optim.Adam, or a function of (parameters, lr=...)"),
     "callbacks": Rule(lambda v: v is None or isinstance(v, (list, tuple)), "a list of callbacks, or None"),
 }
@@ -92,7 +93,8 @@ class _Neural(NetworkEstimator):
         return module.to(self._device) if self._dtype is None else module.to(self._device, self._dtype)
 
     def _build_optimizer(self, module: nn.Module) -> optim.Optimizer:
-        made: optim.Optimizer = self.optimizer(module.parameters(), **{"lr": self.lr, **self._options("optimizer")})
+        arguments = {"lr": self.lr, **self._options("optimizer")}
+        made: optim.Optimizer = self._call("optimizer", arguments, module.parameters())
         return made
 
     def _make_loss(self, is_weighted: bool) -> Any:
@@ -105,22 +107,47 @@ class _Neural(NetworkEstimator):
         return self._make("criterion", {})
 
     def _make(self, part: str, sizes: dict[str, int]) -> Any:
-        """Return a copy of the part that was passed, or make it.
+        """Return the part: a copy of a module, a function of (output, target) as it is, or the result of a class or function.
 
         Args:
             part: "module" or "criterion".
             sizes: arguments that are passed if the class or function has them.
         """
         given, options = getattr(self, part), self._options(part)
-        if isinstance(given, nn.Module):
+        if isinstance(given, nn.Module) or (part == "criterion" and not _is_class(given)):
             if options:
                 names = ", ".join(f"{part}__{name}" for name in options)
-                raise ArgumentError(f"{type(self).__name__}: {part} is an object, which {names} cannot change; pass the class")
-            return copy.deepcopy(given)
-        if part == "criterion" and not isinstance(given, type) and _takes_two(given):
-            return given  # a function of (output, target)
+                kind = "an object" if isinstance(given, nn.Module) else "a function of (output, target)"
+                raise ArgumentError(f"{type(self).__name__}: {part} is {kind}, which {names} cannot change; pass the class")
+            if not isinstance(given, nn.Module) and not _takes_two(given):
+                raise ArgumentError(
+                    f"{type(self).__name__}: criterion={name_of(given)} cannot be called with (output, target); expected a loss, its "
+                    "class, or a function of (output, target)"
+                )
+            return copy.deepcopy(given) if isinstance(given, nn.Module) else given
         taken = inspect.signature(given).parameters
-        return given(**{**{name: size for name, size in sizes.items() if name in taken}, **options})
+        return self._call(part, {**{name: size for name, size in sizes.items() if name in taken}, **options})
+
+    def _call(self, part: str, arguments: dict[str, Any], *positional: Any) -> Any:
+        """Call the class or function of a part, whose arguments are named in messages as the user passes them.
+
+        Raises:
+            ArgumentError: an argument is unknown, or one without a default is missing.
+        """
+        given = getattr(self, part)
+        described = f"{type(self).__name__}: {part}={name_of(given)}"
+        parameters = [*inspect.signature(given).parameters.values()]
+        named = {p.name: p for p in parameters[len(positional) :] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            for name in arguments:
+                if name not in named:
+                    written = name if name == "lr" and name not in self._options(part) else f"{part}__{name}"
+                    known = ", ".join(f"{part}__{other}" for other in named)
+                    raise ArgumentError(f"{described} does not take {written!r}; expected {f'one of {known}' if known else 'none'}")
+        for name, parameter in named.items():
+            if parameter.default is parameter.empty and name not in arguments:
+                raise ArgumentError(f"{described} needs the argument {name!r}; pass {part}__{name}")
+        return given(*positional, **arguments)
 
     def _resolve_dtype(self, x: Any) -> numpy.dtype[Any] | None:
         return None if self.dtype is None else numpy.dtype(self.dtype)
@@ -178,8 +205,9 @@ class NeuralClassifier(ClassifierPart, _Neural):
         module: a class or function that makes the module; ``module__NAME`` are its arguments, and it gets the numbers of features
             and outputs if it takes ``n_features_in`` and ``n_outputs``.  Or a module, of which ``fit`` trains a copy.
         criterion: the loss: a class, whose arguments are ``criterion__NAME``, or an object, or a function of (output, target).
-            ``nn.BCEWithLogitsLoss`` and ``nn.BCELoss`` have one output for two classes, and one for each label of a multilabel
-            target; other losses have one for each class.
+            ``nn.BCEWithLogitsLoss``, ``nn.BCELoss``, ``nn.MultiLabelSoftMarginLoss``, their subclasses and functions have one output
+            for two classes, and one for each label of a multilabel target, and refuse more classes.  Other losses have one
+            output for each class, and refuse multilabel targets; of a loss that is not gpunet's, the outputs are taken as logits.
         optimizer: a class or function of (parameters, lr=...); ``optimizer__NAME`` are its arguments.
         lr: the learning rate.
         max_epochs: passes over the data.
@@ -212,7 +240,8 @@ class NeuralClassifier(ClassifierPart, _Neural):
         n_features_in_, feature_names_in_, n_outputs_: as in scikit-learn.
 
     Raises:
-        ArgumentError: (in ``fit``) a parameter belongs to no part or is out of range, or a weight is.
+        ArgumentError: (in ``fit``) a parameter belongs to no part or is out of range, or a weight is; the loss does not take the
+            target.
         ShapeError: (in ``fit``) the outputs of the module do not fit the targets.
         ValueError: (in ``fit``) the data are malformed; scikit-learn's messages.
         GpunetError: (in ``fit``) the network diverged.
@@ -333,7 +362,15 @@ def _is_routed(name: str) -> bool:
     return part in _PARTS and bool(underline and rest)
 
 
+def _is_class(value: Any) -> bool:
+    """Whether a value is a class, also with arguments by ``functools.partial``."""
+    return isinstance(value.func if isinstance(value, functools.partial) else value, type)
+
+
 def _takes_two(function: Any) -> bool:
-    """Whether a function needs two positional arguments, as a loss does."""
-    parameters = inspect.signature(function).parameters.values()
-    return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters) == 2
+    """Whether a function can be called with two positional arguments."""
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        return False
+    return True

@@ -124,6 +124,37 @@ def test_unknown_parameters_are_refused() -> None:
         NeuralClassifier(lambda: 3).fit(X, Y)
 
 
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({"optimizer__foo": 3}, "optimizer=Adam does not take 'optimizer__foo'; expected one of optimizer__lr, optimizer__betas"),
+        ({"module__foo": 3}, "module=Network does not take 'module__foo'; expected one of module__n_features_in, "),
+        ({"criterion__foo": 3}, "criterion=CrossEntropyLoss does not take 'criterion__foo'; expected one of criterion__weight"),
+        ({"module": lambda n_outputs, width: nn.Linear(4, n_outputs)}, "module=<lambda> needs the argument 'width'; pass module__wi"),
+        ({"optimizer": lambda parameters: optim.Adam(parameters)}, "optimizer=<lambda> does not take 'lr'; expected none"),
+        ({"criterion": lambda: nn.CrossEntropyLoss()}, r"criterion=<lambda> cannot be called with \(output, target\); expected a loss"),
+        ({"criterion": nn.functional.cross_entropy, "criterion__label_smoothing": 0.1},
+         r"criterion is a function of \(output, target\), which criterion__label_smoothing cannot change; pass the class"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_arguments_of_parts_are_checked(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=f"NeuralClassifier: {message}"):
+        NeuralClassifier(**{"module": Network, **params}).fit(X, Y)
+
+
+def test_classes_and_functions_as_criteria() -> None:
+    """A function may have further arguments with defaults, and a class some already set."""
+
+    def smoothed(output: Any, target: Any, smoothing: float = 0.3) -> Any:
+        return nn.functional.cross_entropy(output, target, label_smoothing=smoothing)
+
+    expected = NeuralClassifier(Network, criterion__label_smoothing=0.3, **fast(max_epochs=2)).fit(X, Y).predict_proba(X)
+    for criterion in (smoothed, partial(nn.CrossEntropyLoss, label_smoothing=0.3), partial(smoothed, smoothing=0.3)):
+        found = NeuralClassifier(Network, criterion, **fast(max_epochs=2)).fit(X, Y).predict_proba(X)
+        numpy.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"returns the shape \(2, 2\); expected \(2, 3\), one output for each class"):
         NeuralClassifier(nn.Linear(4, 2)).fit(X, Y)
