@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import pickle
@@ -28,7 +29,7 @@ from gpunet.estimators.batches import Batches
 from gpunet.estimators.checks import Rule, check_parameters, check_weights
 from gpunet.estimators.curves import Curves, Validation
 from gpunet.estimators.labels import Labels
-from gpunet.estimators.objectives import BINARY_LOSSES, CLASS_LOSSES, activation_in, name_of, takes_numbers
+from gpunet.estimators.objectives import BINARY_LOSSES, CLASS_LOSSES, RowLoss, WeightedMean, activation_in, name_of, takes_numbers
 from gpunet.estimators.threads import training
 from gpunet.launch.tape import warn_user
 from gpunet.nn import Module
@@ -73,8 +74,8 @@ class NetworkEstimator(BaseEstimator):
         """Return the optimizer of a network."""
         raise NotImplementedError
 
-    def _make_loss(self, is_weighted: bool) -> Callable[[Any, Any], Tensor]:
-        """Return the loss of (output, target), or of (output, (target, weight))."""
+    def _row_loss(self) -> RowLoss:
+        """Return the loss, on the device."""
         raise NotImplementedError
 
     def _choose_activation(self) -> str:
@@ -114,7 +115,19 @@ class NetworkEstimator(BaseEstimator):
         """Cast an array to the dtype of the network."""
         return x if self._dtype is None else x.astype(self._dtype, copy=False)
 
+    def _place_loss(self, loss: Any) -> Any:
+        """Return a copy of a loss whose buffers, such as weights of classes, have device and dtype of the network."""
+        if not isinstance(loss, Module):
+            return loss
+        placed = copy.deepcopy(loss)
+        return placed.to(self._device) if self._dtype is None else placed.to(self._device, self._dtype)
+
     # -- training
+    def _make_loss(self, is_weighted: bool) -> Callable[[Any, Any], Tensor]:
+        """Return the loss of (output, target), or of (output, (target, weight))."""
+        loss = self._row_loss()
+        return WeightedMean(loss) if is_weighted else loss.mean
+
     def _fit(self, x: Any, y: Any, sample_weight: Any, *, incremental: bool = False, classes: Any = None) -> Any:
         """Train on rows.
 
@@ -200,11 +213,11 @@ class NetworkEstimator(BaseEstimator):
         incremental: bool,
     ) -> None:  # fmt: skip
         """Train by a Trainer, on the rows that are not set aside."""
-        validation = None
+        loss, validation = self._make_loss(weight is not None), None
         if self.early_stopping:
             if incremental:
                 raise ArgumentError("partial_fit: early_stopping=True, but one pass does not stop early; pass early_stopping=False")
-            x, target, weight, validation = self._set_aside(x, target, y, weight, random_state)
+            x, target, weight, validation = self._set_aside(x, target, y, weight, random_state, loss)
             if self.validation_scores_ is None:
                 self.validation_scores_, self.validation_losses_, self.best_validation_score_ = [], [], -math.inf
         if not incremental or self._optimizer is None:
@@ -228,7 +241,7 @@ class NetworkEstimator(BaseEstimator):
         )
         options = self._trainer_options()
         trainer = FitTrainer(
-            self.module_, self._make_loss(weight is not None), optimizer, restore_best=False, progress=bool(self.verbose),
+            self.module_, loss, optimizer, restore_best=False, progress=bool(self.verbose),
             capture=self.capture if epochs * len(batches) >= _LEAST_RECORDED else False,
             callbacks=[curves, *options.pop("callbacks", ())], **options,
         )  # fmt: skip
@@ -241,8 +254,9 @@ class NetworkEstimator(BaseEstimator):
     _stops_by_loss = True  # whether training ends when the training loss does not fall any more
 
     def _set_aside(
-        self, x: Any, target: numpy.ndarray, y: Any, weight: numpy.ndarray | None, random_state: numpy.random.RandomState
-    ) -> tuple[Any, numpy.ndarray, numpy.ndarray | None, Validation]:
+        self, x: Any, target: numpy.ndarray, y: Any, weight: numpy.ndarray | None, random_state: numpy.random.RandomState,
+        loss: Callable[[Any, Any], Tensor],
+    ) -> tuple[Any, numpy.ndarray, numpy.ndarray | None, Validation]:  # fmt: skip
         """Split the rows into those to train on and those to score on, as scikit-learn's perceptrons do."""
         count = math.ceil(self.validation_fraction * len(target))
         if count < 2:
@@ -254,7 +268,7 @@ class NetworkEstimator(BaseEstimator):
             numpy.arange(len(target)), random_state=random_state, test_size=self.validation_fraction, stratify=self._strata(y)
         )
         parts = [None if weight is None else weight[rows] for rows in (train, held_out)]
-        return x[train], target[train], parts[0], Validation(x[held_out], target[held_out], y[held_out], parts[1])
+        return x[train], target[train], parts[0], Validation(x[held_out], target[held_out], y[held_out], parts[1], loss)
 
     def _strata(self, y: Any) -> Any:
         return None
@@ -300,7 +314,7 @@ class NetworkEstimator(BaseEstimator):
         if validation.weight is not None:
             target = target, as_tensor(validation.weight, device=self._device)
         with no_grad():
-            loss = self._make_loss(validation.weight is not None)(output, target).item()
+            loss = validation.loss(output, target).item()
         outputs = devices.to_host(output.array)
         if not numpy.isfinite(outputs).all():
             return loss, math.nan

@@ -18,7 +18,7 @@ from gpunet.errors import ArgumentError
 from gpunet.estimators.base import ClassifierPart, NetworkEstimator, RegressorPart
 from gpunet.estimators.batches import Batches
 from gpunet.estimators.checks import CAPTURE, CLASS_WEIGHT, FLAG, VERBOSE, Rule, choice, is_whole, real, whole
-from gpunet.estimators.objectives import BINARY_LOG_LOSS, LOG_LOSS, REGRESSION_LOSSES, Objective, name_of, row_loss_of
+from gpunet.estimators.objectives import BINARY_LOG_LOSS, LOG_LOSS, REGRESSION_LOSSES, RowLoss, name_of, row_loss_of
 from gpunet.launch.tape import warn_user
 from gpunet.nn.utils import parameters_to_vector
 from gpunet.ops.creation import as_tensor
@@ -111,7 +111,7 @@ class _MLP(NetworkEstimator):
 
     # -- training
     _num_updates: int  # of the optimizer
-    _size: float  # of the last batch
+    _size: float  # of the last batch, NaN before the first one
 
     def _num_epochs(self) -> int:
         return int(self.max_iter)
@@ -125,7 +125,7 @@ class _MLP(NetworkEstimator):
     ) -> None:  # fmt: skip
         target = target if target.ndim == 1 else target.astype(self._dtype)
         if not incremental or self._optimizer is None:
-            self._num_updates, self._size = 0, 0.0
+            self._num_updates, self._size = 0, math.nan
         if self.solver == "lbfgs":
             self._minimize(x, target, weight)
         else:
@@ -366,10 +366,10 @@ class MLPClassifier(ClassifierPart, _MLP):
             )
         return found
 
-    def _make_loss(self, is_weighted: bool) -> Objective:
+    def _row_loss(self) -> RowLoss:
         if isinstance(self.loss, nn.Module):
-            return Objective(row_loss_of(self.loss, type(self).__name__))
-        return Objective(LOG_LOSS if self.out_activation_ == "softmax" else BINARY_LOG_LOSS)
+            return row_loss_of(self._place_loss(self.loss), type(self).__name__)
+        return LOG_LOSS if self.out_activation_ == "softmax" else BINARY_LOG_LOSS
 
 
 class MLPRegressor(RegressorPart, _MLP):
@@ -444,9 +444,10 @@ class MLPRegressor(RegressorPart, _MLP):
             raise ArgumentError(f"MLPRegressor: loss='poisson', but y has {target.min():g}; expected no negative target")
         return target
 
-    def _make_loss(self, is_weighted: bool) -> Objective:
-        known = not isinstance(self.loss, nn.Module)
-        return Objective(REGRESSION_LOSSES[self.loss] if known else row_loss_of(self.loss, type(self).__name__))
+    def _row_loss(self) -> RowLoss:
+        if isinstance(self.loss, nn.Module):
+            return row_loss_of(self._place_loss(self.loss), type(self).__name__)
+        return REGRESSION_LOSSES[self.loss]
 
     def _choose_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"

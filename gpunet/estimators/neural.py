@@ -14,7 +14,7 @@ from gpunet import nn, optim
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.estimators.base import ClassifierPart, NetworkEstimator, RegressorPart
 from gpunet.estimators.checks import CAPTURE, CLASS_WEIGHT, FLAG, VERBOSE, Rule, choice, real, whole
-from gpunet.estimators.objectives import Objective, name_of, row_loss_of
+from gpunet.estimators.objectives import RowLoss, name_of, row_loss_of
 
 __all__ = ["NeuralClassifier", "NeuralRegressor"]
 
@@ -97,11 +97,8 @@ class _Neural(NetworkEstimator):
         made: optim.Optimizer = self._call("optimizer", arguments, module.parameters())
         return made
 
-    def _make_loss(self, is_weighted: bool) -> Any:
-        criterion = self._criterion()
-        if self._dtype is not None and isinstance(criterion, nn.Module):
-            criterion.to(self._device, self._dtype)  # weights of classes
-        return Objective(row_loss_of(criterion, type(self).__name__)) if is_weighted else criterion
+    def _row_loss(self) -> RowLoss:
+        return row_loss_of(self._place_loss(self._criterion()), type(self).__name__)
 
     def _criterion(self) -> Any:
         return self._make("criterion", {})

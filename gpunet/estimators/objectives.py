@@ -1,4 +1,4 @@
-"""Losses as the mean over rows, weighted where the rows have weights."""
+"""Losses of rows and their means, weighted or not, and the targets that a loss takes."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class RowLoss(NamedTuple):
     counts: Callable[[Any, Any], Tensor] | None = None  # (n,): the share of each row in the divisor of the mean; None: 1 each
 
 
-class Objective(nn.Module):
-    """The mean of a loss over the rows; with a target (target, weights) the mean weighted by (n,) weights.
+class WeightedMean(nn.Module):
+    """The mean of a loss of (output, (target, weight)), with a weight for each row (n,).
 
     Args:
         loss: the loss of rows.
@@ -75,21 +75,17 @@ class Objective(nn.Module):
 
     def __init__(self, loss: RowLoss) -> None:
         super().__init__()
-        self._of_rows, self._mean, self._counts = loss
+        self._of_rows, self._counts = loss.of_rows, loss.counts
 
     def forward(self, output: Any, target: Any) -> Tensor:
-        if isinstance(target, tuple):
-            total = self.count(output, target)
-            target, weight = target
-            return (self._of_rows(output, target) * weight).sum() / where(total > 0.0, total, 1.0)
-        return self._mean(output, target)
+        total = self.count(output, target)
+        target, weight = target
+        return (self._of_rows(output, target) * weight).sum() / where(total > 0.0, total, 1.0)
 
-    def count(self, output: Any, target: Any) -> Any:
-        """Return the divisor of the mean: the number of rows or the sum of their weights, each times its share in the loss."""
-        if isinstance(target, tuple):
-            target, weight = target
-            return (weight if self._counts is None else self._counts(output, target) * weight).sum()
-        return len(target) if self._counts is None else self._counts(output, target).sum()
+    def count(self, output: Any, target: Any) -> Tensor:
+        """Return the divisor of the mean: the sum of the weights, each times the share of its row."""
+        target, weight = target
+        return (weight if self._counts is None else self._counts(output, target) * weight).sum()
 
 
 def row_loss_of(loss: Callable[[Any, Any], Tensor], name: str) -> RowLoss:
@@ -112,7 +108,7 @@ def row_loss_of(loss: Callable[[Any, Any], Tensor], name: str) -> RowLoss:
 
         return RowLoss(refuse, loss)
     if loss.reduction not in ("mean", "batchmean"):
-        raise ArgumentError(f"{name}: {name_of(loss)} has reduction={loss.reduction!r}; expected 'mean', which weights apply to")
+        raise ArgumentError(f"{name}: {name_of(loss)} has reduction={loss.reduction!r}; expected reduction='mean'")
     is_summed = loss.reduction == "batchmean"
     of_elements: Any = copy.deepcopy(loss)
     of_elements.reduction = "none"

@@ -133,11 +133,16 @@ def test_sample_weights(target: numpy.ndarray, solver: str) -> None:
     check_equal(*both("classifier", (X, target, WEIGHT), solver=solver, batch_size=40), rtol=1e-5)
 
 
-def test_a_batch_without_weight_changes_nothing_but_decay() -> None:
-    weight = numpy.zeros(150)
-    weight[100:] = 1.0
-    classifier = MLPClassifier(shuffle=False, batch_size=50, max_iter=3, random_state=0).fit(X, Y, weight)
-    assert numpy.isfinite(classifier.coefs_[0]).all() and numpy.isfinite(classifier.loss_curve_).all()
+def test_a_batch_without_weight_changes_nothing() -> None:
+    """Neither by a gradient nor by the decay of weights; without momentum, whose steps go on."""
+    order = numpy.random.RandomState(1).permutation(150)
+    x, y, weight = X[order], Y[order], numpy.repeat([0.0, 1.0], [100, 50])
+    params: dict[str, Any] = {"solver": "sgd", "momentum": 0.0, "alpha": 0.5, "batch_size": 50, "max_iter": 3, "shuffle": False}
+    found = MLPClassifier(random_state=0, **params).fit(x, y, weight)
+    expected = MLPClassifier(random_state=0, **params).fit(x[100:], y[100:])
+    for ours, theirs in zip(found.coefs_ + found.intercepts_, expected.coefs_ + expected.intercepts_):
+        numpy.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    assert numpy.isfinite(found.loss_curve_).all()
 
 
 def test_class_weights_are_sample_weights() -> None:
@@ -175,7 +180,7 @@ def test_class_weights_of_a_batch_that_lacks_classes(batch: slice) -> None:
         ({0: 2.0}, INDICATORS, r"class_weight=\{0: 2.0\}, but y has indicators of 3 labels; pass sample_weight"),
         ({0: 0, 1: 0, 2: 0}, Y, r"class_weight=\{0: 0, 1: 0, 2: 0\} times sample_weight gives each row the weight 0"),
     ],
-    ids=str,
+    ids=["negative", "inf", "text", "list", "name", "unknown key", "multilabel", "zeros"],
 )
 def test_class_weights_are_checked(class_weight: Any, y: numpy.ndarray, message: str) -> None:
     with pytest.raises(ArgumentError, match=f"MLPClassifier: {message}"):
@@ -370,9 +375,9 @@ def test_binary_losses_have_sigmoids(target: numpy.ndarray) -> None:
         (nn.L1Loss(), Y, "loss=L1Loss takes numbers as targets"),
         (nn.NLLLoss(), Y, "loss=NLLLoss takes log-probabilities, but the network returns logits; pass nn.CrossEntropyLoss"),
         (nn.BCELoss(), Y == 0, "loss=BCELoss takes probabilities, but the network returns logits; pass nn.BCEWithLogitsLoss"),
-        (nn.CrossEntropyLoss(reduction="sum"), Y, "CrossEntropyLoss has reduction='sum'; expected 'mean'"),
+        (nn.CrossEntropyLoss(reduction="sum"), Y, "CrossEntropyLoss has reduction='sum'; expected reduction='mean'"),
     ],
-    ids=str,
+    ids=["three classes", "multilabel", "numbers", "log-probabilities", "probabilities", "sum"],
 )
 def test_losses_that_do_not_take_the_target_are_refused(loss: nn.Module, y: numpy.ndarray, message: str) -> None:
     with pytest.raises(ArgumentError, match=f"MLPClassifier: {message}"):
@@ -449,6 +454,9 @@ def test_other_devices_compute_the_same(device: str) -> None:
     assert {p.device.type for p in there.module_.parameters()} == {device.partition(":")[0]}
     numpy.testing.assert_allclose(there.predict_proba(X), here.predict_proba(X), atol=1e-5)
     numpy.testing.assert_allclose(pickle.loads(pickle.dumps(there)).coefs_[0], here.coefs_[0], atol=1e-5)
+    loss = nn.CrossEntropyLoss(weight=gpunet.tensor([1.0, 2.0, 9.0]))
+    on_host, on_device = (MLPClassifier(device=given, loss=loss, **params).fit(X, Y, WEIGHT) for given in ("cpu", device))
+    numpy.testing.assert_allclose(on_device.predict_proba(X), on_host.predict_proba(X), atol=1e-5)
 
 
 @pytest.mark.parametrize("capture", ["numba", False])

@@ -70,7 +70,7 @@ def test_parameters_reach_their_parts() -> None:
 
         def on_epoch(self, trainer: Any, row: dict[str, Any]) -> None:
             self.rates.append(trainer.optimizer.param_groups[0]["lr"])
-            self.clip, self.options = trainer.clip, dict(trainer.optimizer.param_groups[0])
+            self.clip, self.loss, self.options = trainer.clip, trainer.loss, dict(trainer.optimizer.param_groups[0])
 
     callback = Rates()
     classifier = NeuralClassifier(
@@ -82,7 +82,7 @@ def test_parameters_reach_their_parts() -> None:
     assert classifier.module_.hidden == 5
     assert callback.clip == 2.0 and callback.options["momentum"] == 0.5
     numpy.testing.assert_allclose(callback.rates, [0.01, 0.005, 0.0025])
-    assert classifier._make_loss(False).label_smoothing == 0.1
+    assert callback.loss.mean.label_smoothing == 0.1
 
 
 def test_parameters_are_those_of_scikit_learn() -> None:
@@ -136,7 +136,7 @@ def test_unknown_parameters_are_refused() -> None:
         ({"criterion": nn.functional.cross_entropy, "criterion__label_smoothing": 0.1},
          r"criterion is a function of \(output, target\), which criterion__label_smoothing cannot change; pass the class"),
     ],
-    ids=str,
+    ids=["optimizer", "module", "criterion", "missing", "lr", "no loss", "function"],
 )  # fmt: skip
 def test_arguments_of_parts_are_checked(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=f"NeuralClassifier: {message}"):
@@ -198,7 +198,7 @@ F = nn.functional
         (F.smooth_l1_loss, Y == 0, "criterion=smooth_l1_loss takes numbers as targets"),
         (partial(F.mse_loss, reduction="mean"), INDICATORS, "criterion=mse_loss takes numbers as targets"),
     ],
-    ids=str,
+    ids=["three classes", "names", "object", "multilabel", "function", "numbers", "number function", "partial"],
 )
 def test_losses_that_do_not_take_the_target_are_refused(criterion: Any, y: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=f"NeuralClassifier: {message}" if message.startswith("criterion") else message):
@@ -241,9 +241,9 @@ CLASS_WEIGHTS = gpunet.tensor([1.0, 2.0, 9.0])
 )
 def test_sample_weights_of_one_change_nothing(criterion: Any, end: Any) -> None:
     params = fast(max_epochs=3, dtype="float64", optimizer=optim.SGD, early_stopping=True, module__end=end)
-    plain = NeuralClassifier(Network, criterion, **params).fit(X, Y)
+    plain: Any = NeuralClassifier(Network, criterion, **params).fit(X, Y)
     for weight in (1.0, 2.0):
-        weighted = NeuralClassifier(Network, criterion, **params).fit(X, Y, numpy.full(150, weight))
+        weighted: Any = NeuralClassifier(Network, criterion, **params).fit(X, Y, numpy.full(150, weight))
         numpy.testing.assert_allclose(weighted.predict_proba(X), plain.predict_proba(X), rtol=1e-9)
         numpy.testing.assert_allclose(weighted.loss_curve_, plain.loss_curve_, rtol=1e-9)
         numpy.testing.assert_allclose(weighted.validation_losses_, plain.validation_losses_, rtol=1e-9)
@@ -290,11 +290,37 @@ def test_partial_fit_and_warm_start() -> None:
 
 
 def test_early_stopping_keeps_the_best_weights() -> None:
-    classifier = NeuralClassifier(
-        Network, early_stopping=True, validation_fraction=0.3, n_iter_no_change=4, **fast(max_epochs=200, lr=0.05)
-    ).fit(X, Y)
-    assert len(classifier.validation_scores_) == len(classifier.validation_losses_) == classifier.n_iter_ < 200
-    assert classifier.best_validation_score_ == max(classifier.validation_scores_)
+    states: list[dict[str, numpy.ndarray]] = []
+
+    class Keep(Callback):
+        def on_epoch(self, trainer: Any, row: dict[str, Any]) -> None:
+            states.append({name: value.detach().numpy().copy() for name, value in trainer.model.state_dict().items()})
+
+    params = fast(max_epochs=200, lr=0.05, callbacks=[Keep()])
+    classifier: Any = NeuralClassifier(Network, early_stopping=True, validation_fraction=0.3, n_iter_no_change=4, **params).fit(X, Y)
+    scores = classifier.validation_scores_
+    assert len(scores) == len(classifier.validation_losses_) == len(states) == classifier.n_iter_ < 200
+    assert classifier.best_validation_score_ == max(scores)
+    best, last = states[int(numpy.argmax(scores))], states[-1]
+    for name, value in classifier.module_.state_dict().items():
+        numpy.testing.assert_array_equal(value.detach().numpy(), best[name])
+        assert (best[name] != last[name]).any()
+
+
+def test_the_number_of_epochs_makes_no_more_copies_of_a_criterion() -> None:
+    class Counted(nn.CrossEntropyLoss):
+        copies = 0
+
+        def __deepcopy__(self, memo: Any) -> Any:
+            Counted.copies += 1
+            return Counted()
+
+    def num_copies(max_epochs: int) -> int:
+        before = Counted.copies
+        NeuralClassifier(Network, Counted(), early_stopping=True, n_iter_no_change=numpy.inf, max_epochs=max_epochs).fit(X, Y)
+        return Counted.copies - before
+
+    assert num_copies(2) == num_copies(6) > 0
 
 
 def test_regressors_of_one_and_two_targets() -> None:
