@@ -1,4 +1,4 @@
-"""What the estimators share: checks, the training of a module by a Trainer, predictions, and pickling of states."""
+"""Base classes of the estimators: checks, training of a module by a Trainer, predictions, and pickling of states."""
 
 from __future__ import annotations
 
@@ -29,7 +29,15 @@ from gpunet.estimators.batches import Batches
 from gpunet.estimators.checks import Rule, check_parameters, check_weights
 from gpunet.estimators.curves import Curves, Validation
 from gpunet.estimators.labels import Labels
-from gpunet.estimators.objectives import BINARY_LOSSES, CLASS_LOSSES, RowLoss, WeightedMean, activation_in, name_of, takes_numbers
+from gpunet.estimators.objectives import (
+    BINARY_LOSSES,
+    CLASS_LOSSES,
+    RowLoss,
+    WeightedMean,
+    activation_in,
+    name_of,
+    takes_numbers,
+)
 from gpunet.estimators.threads import training
 from gpunet.launch.tape import warn_user
 from gpunet.nn import Module
@@ -40,18 +48,18 @@ from gpunet.train.fit import FitTrainer
 from gpunet.train.modes import evaluating
 from gpunet.train.trainer import Trainer
 
-#: What makes predictions of outputs (n, k).
+#: Functions from outputs (n, k) to predictions.
 ACTIVATIONS: dict[str, Callable[[numpy.ndarray], numpy.ndarray]] = {
     "identity": lambda outputs: outputs,
     "logistic": scipy.special.expit,
     "softmax": lambda outputs: scipy.special.softmax(outputs, axis=1),
     "exp": numpy.exp,
 }
-#: Of them, those of outputs of which each belongs to a class.
+#: Activations of networks with one output for each class.
 _OF_CLASSES = ("softmax", "exp")
 #: Rows of a prediction that are on the device at once.
 _CHUNK = 8192
-#: Steps from which a step is recorded: a recording takes the time of some eager steps.
+#: Smallest number of steps of a training whose step is recorded: a recording takes the time of some eager steps.
 _LEAST_RECORDED = 32
 
 
@@ -79,7 +87,7 @@ class NetworkEstimator(BaseEstimator):
         raise NotImplementedError
 
     def _choose_activation(self) -> str:
-        """Return what makes predictions of the outputs, a key of ``ACTIVATIONS``; of a classifier probabilities."""
+        """Return the key in ``ACTIVATIONS`` of the function from outputs to predictions, of a classifier to probabilities."""
         raise NotImplementedError
 
     def _resolve_dtype(self, x: Any) -> numpy.dtype[Any] | None:
@@ -135,7 +143,7 @@ class NetworkEstimator(BaseEstimator):
             x: (n, f), dense or sparse.
             y: (n,) or (n, k).
             sample_weight: (n,), or None.
-            incremental: pass over the rows once, and continue what was trained before.
+            incremental: pass over the rows once, and continue an earlier training.
             classes: all classes, if ``y`` may lack some.
         """
         with training():
@@ -289,7 +297,7 @@ class NetworkEstimator(BaseEstimator):
         """
 
     def _penalty(self, batches_per_row: float) -> float:
-        """Return what the loss of an epoch has besides the loss of the rows."""
+        """Return the summand of an epoch's loss that is no loss of its rows."""
         return 0.0
 
     def _end_epoch(self, optimizer: Optimizer, is_due: bool) -> bool:
@@ -354,7 +362,7 @@ class NetworkEstimator(BaseEstimator):
 
     # -- states
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled: parameters, curves, and the states of network and optimizer as NumPy arrays."""
+        """Return the state to pickle: parameters, curves, and the states of network and optimizer as NumPy arrays."""
         state = dict(super().__getstate__())
         if "module_" in state:
             state["module_"] = _as_arrays(state["module_"].state_dict())
@@ -393,10 +401,10 @@ class NetworkEstimator(BaseEstimator):
 
 
 class ClassifierPart(ClassifierMixin, NetworkEstimator):
-    """What the classifiers share.
+    """Base class of the classifiers.
 
-    A network has an output for each class, whose softmax are the probabilities, or one whose sigmoid is that of the second class;
-    of a multilabel target one for each label.
+    A network has one output for each class, with the probabilities as their softmax; or one output in all, with the probability of
+    the second class as its sigmoid; or, for a multilabel target, one output for each label.
     """
 
     _options_of_y: ClassVar[dict[str, Any]] = {"multi_output": True}
@@ -547,7 +555,7 @@ class ClassifierPart(ClassifierMixin, NetworkEstimator):
 
 
 class RegressorPart(RegressorMixin, NetworkEstimator):
-    """What the regressors share."""
+    """Base class of the regressors."""
 
     _options_of_y: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
     _score_function = staticmethod(r2_score)

@@ -15,7 +15,7 @@ CAPTURE = ("numpy", "numba")
 
 
 class Rule(NamedTuple):
-    """What a parameter may be."""
+    """The values that a parameter may have."""
 
     holds: Callable[[Any], bool]
     expected: str

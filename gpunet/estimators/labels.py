@@ -74,7 +74,8 @@ class Labels:
             if is_wrong.any():
                 wrong = indicators[is_wrong].tolist()[0]
                 raise ArgumentError(
-                    f"{name}: y has the shape {y.shape} and the value {wrong!r}; expected 0 or 1 for each label of a row, or classes (n,)"
+                    f"{name}: y has the shape {y.shape} and the value {wrong!r}; expected 0 or 1 for each label of a row, or "
+                    "classes (n,)"
                 )
             return indicators.astype(numpy.int64)
         found = unique_labels(y)

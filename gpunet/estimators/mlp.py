@@ -71,7 +71,7 @@ def _is_stochastic(estimator: Any) -> bool:
 
 
 class _MLP(NetworkEstimator):
-    """What the perceptrons share: they compute as scikit-learn's, from the same random numbers."""
+    """Base class of the perceptrons, which compute as scikit-learn's do, from the same random numbers."""
 
     _rules: ClassVar[Mapping[str, Rule]] = _RULES
 
@@ -340,7 +340,7 @@ class MLPClassifier(ClassifierPart, _MLP):
 
     @available_if(_is_stochastic)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
-        """Pass over some rows once, and continue what was trained before.
+        """Pass over some rows once, and continue an earlier training.
 
         Args:
             X, y, sample_weight: as of :meth:`fit`; ``y`` may lack classes.
@@ -435,7 +435,7 @@ class MLPRegressor(RegressorPart, _MLP):
 
     @available_if(_is_stochastic)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
-        """Pass over some rows once, and continue what was trained before; the arguments are those of :meth:`fit`."""
+        """Pass over some rows once, and continue an earlier training; the arguments are those of :meth:`fit`."""
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _check_target(self, y: Any, **options: Any) -> numpy.ndarray:

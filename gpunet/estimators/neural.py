@@ -18,7 +18,7 @@ from gpunet.estimators.objectives import RowLoss, name_of, row_loss_of
 
 __all__ = ["NeuralClassifier", "NeuralRegressor"]
 
-#: What parameters with a double underline belong to.
+#: Parts of an estimator, whose parameters have a double underline.
 _PARTS = ("module", "criterion", "optimizer", "trainer")
 #: Options of the Trainer that an estimator hands on.
 _TRAINER_OPTIONS = ("accumulate", "clip", "precision", "schedule", "schedule_per")
@@ -44,7 +44,7 @@ _RULES = {
 
 
 class _Neural(NetworkEstimator):
-    """What the two share: parameters by a double underline, and how module, criterion and optimizer are made."""
+    """Base class of the two: parameters with a double underline, and construction of module, criterion and optimizer."""
 
     _rules: ClassVar[Mapping[str, Rule]] = _RULES
     _stops_by_loss = False
@@ -118,8 +118,8 @@ class _Neural(NetworkEstimator):
                 raise ArgumentError(f"{type(self).__name__}: {part} is {kind}, which {names} cannot change; pass the class")
             if not isinstance(given, nn.Module) and not _takes_two(given):
                 raise ArgumentError(
-                    f"{type(self).__name__}: criterion={name_of(given)} cannot be called with (output, target); expected a loss, its "
-                    "class, or a function of (output, target)"
+                    f"{type(self).__name__}: criterion={name_of(given)} cannot be called with (output, target); expected a loss, "
+                    "its class, or a function of (output, target)"
                 )
             return copy.deepcopy(given) if isinstance(given, nn.Module) else given
         taken = inspect.signature(given).parameters
@@ -202,9 +202,9 @@ class NeuralClassifier(ClassifierPart, _Neural):
         module: a class or function that makes the module; ``module__NAME`` are its arguments, and it gets the numbers of features
             and outputs if it takes ``n_features_in`` and ``n_outputs``.  Or a module, of which ``fit`` trains a copy.
         criterion: the loss: a class, whose arguments are ``criterion__NAME``, or an object, or a function of (output, target).
-            ``nn.BCEWithLogitsLoss``, ``nn.BCELoss``, ``nn.MultiLabelSoftMarginLoss``, their subclasses and functions have one output
-            for two classes, and one for each label of a multilabel target, and refuse more classes.  Other losses have one
-            output for each class, and refuse multilabel targets; of a loss that is not gpunet's, the outputs are taken as logits.
+            ``nn.BCEWithLogitsLoss``, ``nn.BCELoss``, ``nn.MultiLabelSoftMarginLoss``, their subclasses and functions have one
+            output for two classes, and one for each label of a multilabel target, and refuse more classes.  Other losses have one
+            output for each class, and refuse multilabel targets; a loss of your own is taken as a loss of logits.
         optimizer: a class or function of (parameters, lr=...); ``optimizer__NAME`` are its arguments.
         lr: the learning rate.
         max_epochs: passes over the data.
@@ -218,7 +218,7 @@ class NeuralClassifier(ClassifierPart, _Neural):
         classes: all classes, if a fold of a cross-validation may lack some.
         class_weight: a dict of weights by label, 1 for the classes that it lacks; or "balanced": inversely proportional to their
             frequencies.
-        random_state: an int, a RandomState or None: initial weights, orders, the rows set aside, what the module draws.
+        random_state: an int, a RandomState or None: initial weights, orders, the rows set aside, random numbers of the module.
         callbacks: see :class:`gpunet.train.Callback`.
         verbose: print the figures of each epoch.
         device: "cpu", "cuda", "cuda:1", or "auto".
@@ -230,7 +230,7 @@ class NeuralClassifier(ClassifierPart, _Neural):
     Attributes:
         classes_: the classes, sorted (c,).
         module_: the trained module.
-        out_activation_: what makes probabilities of its outputs: "softmax", "logistic", "exp" or "identity".
+        out_activation_: the function from its outputs to probabilities: "softmax", "logistic", "exp" or "identity".
         loss_curve_, loss_, best_loss_: the training loss of each epoch, the last and the least.
         validation_scores_, validation_losses_, best_validation_score_: accuracy and loss of the rows set aside; None without.
         n_iter_, t_: epochs, and rows seen.
@@ -278,7 +278,7 @@ class NeuralClassifier(ClassifierPart, _Neural):
         return self._fit(X, y, sample_weight, classes=self.classes)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> NeuralClassifier:
-        """Pass over some rows once, and continue what was trained before.
+        """Pass over some rows once, and continue an earlier training.
 
         Args:
             X, y, sample_weight: as of :meth:`fit`; ``y`` may lack classes.
@@ -347,7 +347,7 @@ class NeuralRegressor(RegressorPart, _Neural):
         return self._fit(X, y, sample_weight)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> NeuralRegressor:
-        """Pass over some rows once, and continue what was trained before; the arguments are those of :meth:`fit`."""
+        """Pass over some rows once, and continue an earlier training; the arguments are those of :meth:`fit`."""
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _choose_activation(self) -> str:

@@ -130,9 +130,10 @@ def test_unknown_parameters_are_refused() -> None:
         ({"optimizer__foo": 3}, "optimizer=Adam does not take 'optimizer__foo'; expected one of optimizer__lr, optimizer__betas"),
         ({"module__foo": 3}, "module=Network does not take 'module__foo'; expected one of module__n_features_in, "),
         ({"criterion__foo": 3}, "criterion=CrossEntropyLoss does not take 'criterion__foo'; expected one of criterion__weight"),
-        ({"module": lambda n_outputs, width: nn.Linear(4, n_outputs)}, "module=<lambda> needs the argument 'width'; pass module__wi"),
+        ({"module": lambda n_outputs, width: nn.Linear(4, n_outputs)}, "module=<lambda> needs the argument 'width'; pass module"),
         ({"optimizer": lambda parameters: optim.Adam(parameters)}, "optimizer=<lambda> does not take 'lr'; expected none"),
-        ({"criterion": lambda: nn.CrossEntropyLoss()}, r"criterion=<lambda> cannot be called with \(output, target\); expected a loss"),
+        ({"criterion": lambda: nn.CrossEntropyLoss()},
+         r"criterion=<lambda> cannot be called with \(output, target\); expected a loss"),
         ({"criterion": nn.functional.cross_entropy, "criterion__label_smoothing": 0.1},
          r"criterion is a function of \(output, target\), which criterion__label_smoothing cannot change; pass the class"),
     ],
@@ -296,8 +297,8 @@ def test_early_stopping_keeps_the_best_weights() -> None:
         def on_epoch(self, trainer: Any, row: dict[str, Any]) -> None:
             states.append({name: value.detach().numpy().copy() for name, value in trainer.model.state_dict().items()})
 
-    params = fast(max_epochs=200, lr=0.05, callbacks=[Keep()])
-    classifier: Any = NeuralClassifier(Network, early_stopping=True, validation_fraction=0.3, n_iter_no_change=4, **params).fit(X, Y)
+    params = fast(max_epochs=200, lr=0.05, callbacks=[Keep()], validation_fraction=0.3, n_iter_no_change=4)
+    classifier: Any = NeuralClassifier(Network, early_stopping=True, **params).fit(X, Y)
     scores = classifier.validation_scores_
     assert len(scores) == len(classifier.validation_losses_) == len(states) == classifier.n_iter_ < 200
     assert classifier.best_validation_score_ == max(scores)
