@@ -365,9 +365,11 @@ def _is_class(value: Any) -> bool:
 
 
 def _takes_two(function: Any) -> bool:
-    """Whether a function can be called with two positional arguments."""
+    """Whether a function can be called with two positional arguments, as far as its signature is known."""
     try:
         inspect.signature(function).bind(None, None)
     except TypeError:
         return False
+    except ValueError:  # a function of an extension module without a signature
+        return True
     return True
