@@ -1,7 +1,8 @@
-"""What the estimators share: checks, the training of a module by a Trainer, predictions, and pickling of states."""
+"""Base classes of the estimators: checks, training of a module by a Trainer, predictions, and pickling of states."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import pickle
@@ -28,6 +29,15 @@ from gpunet.estimators.batches import Batches
 from gpunet.estimators.checks import Rule, check_parameters, check_weights
 from gpunet.estimators.curves import Curves, Validation
 from gpunet.estimators.labels import Labels
+from gpunet.estimators.objectives import (
+    BINARY_LOSSES,
+    CLASS_LOSSES,
+    RowLoss,
+    WeightedMean,
+    activation_in,
+    name_of,
+    takes_numbers,
+)
 from gpunet.estimators.threads import training
 from gpunet.launch.tape import warn_user
 from gpunet.nn import Module
@@ -38,18 +48,18 @@ from gpunet.train.fit import FitTrainer
 from gpunet.train.modes import evaluating
 from gpunet.train.trainer import Trainer
 
-#: What makes predictions of outputs (n, k).
+#: Functions from outputs (n, k) to predictions.
 ACTIVATIONS: dict[str, Callable[[numpy.ndarray], numpy.ndarray]] = {
     "identity": lambda outputs: outputs,
     "logistic": scipy.special.expit,
     "softmax": lambda outputs: scipy.special.softmax(outputs, axis=1),
     "exp": numpy.exp,
 }
-#: Of them, those of outputs of which each belongs to a class.
+#: Activations of networks with one output for each class.
 _OF_CLASSES = ("softmax", "exp")
 #: Rows of a prediction that are on the device at once.
 _CHUNK = 8192
-#: Steps from which a step is recorded: a recording takes the time of some eager steps.
+#: Smallest number of steps of a training whose step is recorded: a recording takes the time of some eager steps.
 _LEAST_RECORDED = 32
 
 
@@ -72,12 +82,12 @@ class NetworkEstimator(BaseEstimator):
         """Return the optimizer of a network."""
         raise NotImplementedError
 
-    def _make_loss(self, is_weighted: bool) -> Callable[[Any, Any], Tensor]:
-        """Return the loss of (output, target), or of (output, (target, weight))."""
+    def _row_loss(self) -> RowLoss:
+        """Return the loss, on the device."""
         raise NotImplementedError
 
     def _choose_activation(self) -> str:
-        """Return what makes predictions of the outputs, a key of ``ACTIVATIONS``; of a classifier probabilities."""
+        """Return the key in ``ACTIVATIONS`` of the function from outputs to predictions, of a classifier to probabilities."""
         raise NotImplementedError
 
     def _resolve_dtype(self, x: Any) -> numpy.dtype[Any] | None:
@@ -113,7 +123,19 @@ class NetworkEstimator(BaseEstimator):
         """Cast an array to the dtype of the network."""
         return x if self._dtype is None else x.astype(self._dtype, copy=False)
 
+    def _place_loss(self, loss: Any) -> Any:
+        """Return a copy of a loss whose buffers, such as weights of classes, have device and dtype of the network."""
+        if not isinstance(loss, Module):
+            return loss
+        placed = copy.deepcopy(loss)
+        return placed.to(self._device) if self._dtype is None else placed.to(self._device, self._dtype)
+
     # -- training
+    def _make_loss(self, is_weighted: bool) -> Callable[[Any, Any], Tensor]:
+        """Return the loss of (output, target), or of (output, (target, weight))."""
+        loss = self._row_loss()
+        return WeightedMean(loss) if is_weighted else loss.mean
+
     def _fit(self, x: Any, y: Any, sample_weight: Any, *, incremental: bool = False, classes: Any = None) -> Any:
         """Train on rows.
 
@@ -121,7 +143,7 @@ class NetworkEstimator(BaseEstimator):
             x: (n, f), dense or sparse.
             y: (n,) or (n, k).
             sample_weight: (n,), or None.
-            incremental: pass over the rows once, and continue what was trained before.
+            incremental: pass over the rows once, and continue an earlier training.
             classes: all classes, if ``y`` may lack some.
         """
         with training():
@@ -138,16 +160,16 @@ class NetworkEstimator(BaseEstimator):
     def _fit_checked(self, x: Any, y: Any, sample_weight: Any, classes: Any, starts_anew: bool, incremental: bool) -> None:
         """Check the data and train, given checked parameters; see :meth:`_fit`."""
         x, y = self._check_x(x, y=y, reset=starts_anew, **self._options_of_y)
-        if y.ndim == 2 and y.shape[1] == 1 and not scipy.sparse.issparse(y):
-            y = column_or_1d(y, warn=True)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y.toarray() if scipy.sparse.issparse(y) else y, warn=True)
         weight = check_weights(sample_weight, x.shape[0], type(self).__name__)
         target = self._check_target(y, starts_anew=starts_anew, incremental=incremental, classes=classes)
         if not starts_anew and self._choose_activation() != self.out_activation_:
             raise ArgumentError(
-                f"{type(self).__name__}: with the loss that was set after the first training, the outputs mean another thing "
-                f"({self._choose_activation()} instead of {self.out_activation_}); call fit() with warm_start=False"
+                f"{type(self).__name__}: the loss that was set after the first training changes the activation of the outputs from "
+                f"{self.out_activation_!r} to {self._choose_activation()!r}; call fit() with warm_start=False"
             )
-        weight = self._with_class_weight(weight, y, incremental)
+        weight = self._with_class_weight(weight, y, target, incremental)
         if starts_anew or not incremental:  # else those of the optimizer's state
             self._device = self._resolve_device()
             self._dtype = self._resolve_dtype(x)
@@ -174,18 +196,11 @@ class NetworkEstimator(BaseEstimator):
     def _resolve_device(self) -> Device:
         return Device(self.device)
 
-    def _with_class_weight(self, weight: numpy.ndarray | None, y: Any, incremental: bool) -> numpy.ndarray | None:
-        """Multiply the weights of the rows by those of their classes."""
-        class_weight = getattr(self, "class_weight", None)
-        if class_weight is None:
-            return weight
-        if incremental and class_weight == "balanced":
-            raise ArgumentError(
-                "partial_fit: class_weight='balanced' needs the frequencies of all rows, which one part of them does not tell; "
-                "pass class_weight as a dict, such as of sklearn.utils.class_weight.compute_class_weight on all labels"
-            )
-        of_classes = compute_sample_weight(class_weight, y)
-        return of_classes if weight is None else weight * of_classes
+    def _with_class_weight(
+        self, weight: numpy.ndarray | None, y: Any, target: numpy.ndarray, incremental: bool
+    ) -> numpy.ndarray | None:
+        """Multiply the weights of the rows by those of their classes, if the targets are classes."""
+        return weight
 
     def _begin(self) -> None:
         """Forget the curves of an earlier training."""
@@ -206,11 +221,11 @@ class NetworkEstimator(BaseEstimator):
         incremental: bool,
     ) -> None:  # fmt: skip
         """Train by a Trainer, on the rows that are not set aside."""
-        validation = None
+        loss, validation = self._make_loss(weight is not None), None
         if self.early_stopping:
             if incremental:
                 raise ArgumentError("partial_fit: early_stopping=True, but one pass does not stop early; pass early_stopping=False")
-            x, target, weight, validation = self._set_aside(x, target, y, weight, random_state)
+            x, target, weight, validation = self._set_aside(x, target, y, weight, random_state, loss)
             if self.validation_scores_ is None:
                 self.validation_scores_, self.validation_losses_, self.best_validation_score_ = [], [], -math.inf
         if not incremental or self._optimizer is None:
@@ -234,7 +249,7 @@ class NetworkEstimator(BaseEstimator):
         )
         options = self._trainer_options()
         trainer = FitTrainer(
-            self.module_, self._make_loss(weight is not None), optimizer, restore_best=False, progress=bool(self.verbose),
+            self.module_, loss, optimizer, restore_best=False, progress=bool(self.verbose),
             capture=self.capture if epochs * len(batches) >= _LEAST_RECORDED else False,
             callbacks=[curves, *options.pop("callbacks", ())], **options,
         )  # fmt: skip
@@ -247,8 +262,9 @@ class NetworkEstimator(BaseEstimator):
     _stops_by_loss = True  # whether training ends when the training loss does not fall any more
 
     def _set_aside(
-        self, x: Any, target: numpy.ndarray, y: Any, weight: numpy.ndarray | None, random_state: numpy.random.RandomState
-    ) -> tuple[Any, numpy.ndarray, numpy.ndarray | None, Validation]:
+        self, x: Any, target: numpy.ndarray, y: Any, weight: numpy.ndarray | None, random_state: numpy.random.RandomState,
+        loss: Callable[[Any, Any], Tensor],
+    ) -> tuple[Any, numpy.ndarray, numpy.ndarray | None, Validation]:  # fmt: skip
         """Split the rows into those to train on and those to score on, as scikit-learn's perceptrons do."""
         count = math.ceil(self.validation_fraction * len(target))
         if count < 2:
@@ -260,7 +276,7 @@ class NetworkEstimator(BaseEstimator):
             numpy.arange(len(target)), random_state=random_state, test_size=self.validation_fraction, stratify=self._strata(y)
         )
         parts = [None if weight is None else weight[rows] for rows in (train, held_out)]
-        return x[train], target[train], parts[0], Validation(x[held_out], target[held_out], y[held_out], parts[1])
+        return x[train], target[train], parts[0], Validation(x[held_out], target[held_out], y[held_out], parts[1], loss)
 
     def _strata(self, y: Any) -> Any:
         return None
@@ -281,7 +297,7 @@ class NetworkEstimator(BaseEstimator):
         """
 
     def _penalty(self, batches_per_row: float) -> float:
-        """Return what the loss of an epoch has besides the loss of the rows."""
+        """Return the summand of an epoch's loss that is no loss of its rows."""
         return 0.0
 
     def _end_epoch(self, optimizer: Optimizer, is_due: bool) -> bool:
@@ -306,7 +322,7 @@ class NetworkEstimator(BaseEstimator):
         if validation.weight is not None:
             target = target, as_tensor(validation.weight, device=self._device)
         with no_grad():
-            loss = self._make_loss(validation.weight is not None)(output, target).item()
+            loss = validation.loss(output, target).item()
         outputs = devices.to_host(output.array)
         if not numpy.isfinite(outputs).all():
             return loss, math.nan
@@ -346,7 +362,7 @@ class NetworkEstimator(BaseEstimator):
 
     # -- states
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled: parameters, curves, and the states of network and optimizer as NumPy arrays."""
+        """Return the state to pickle: parameters, curves, and the states of network and optimizer as NumPy arrays."""
         state = dict(super().__getstate__())
         if "module_" in state:
             state["module_"] = _as_arrays(state["module_"].state_dict())
@@ -385,26 +401,29 @@ class NetworkEstimator(BaseEstimator):
 
 
 class ClassifierPart(ClassifierMixin, NetworkEstimator):
-    """What the classifiers share.
+    """Base class of the classifiers.
 
-    A network has an output for each class, whose softmax are the probabilities, or one whose sigmoid is that of the second class;
-    of a multilabel target one for each label.
+    A network has one output for each class, with the probabilities as their softmax; or one output in all, with the probability of
+    the second class as its sigmoid; or, for a multilabel target, one output for each label.
     """
 
     _options_of_y: ClassVar[dict[str, Any]] = {"multi_output": True}
     _score_function = staticmethod(accuracy_score)
     _labels: Labels
+    class_weight: Any
 
     def _check_target(self, y: Any, *, starts_anew: bool, incremental: bool, classes: Any) -> numpy.ndarray:
         name = type(self).__name__
         if starts_anew:
             self._labels = Labels(y, classes)
             self.classes_ = self._labels.classes
-        elif not incremental and not self._labels.is_multilabel and set(numpy.unique(y)) != set(self.classes_):
-            raise ArgumentError(
-                f"{name}: warm_start=True continues with the classes {self.classes_.tolist()}, but y has "
-                f"{numpy.unique(y).tolist()}; pass rows of the same classes, or warm_start=False"
-            )
+        elif not incremental:
+            self._labels.check_kind(y, name)
+            if not self._labels.is_multilabel and set(numpy.unique(y)) != set(self.classes_):
+                raise ArgumentError(
+                    f"{name}: warm_start=True continues with the classes {self.classes_.tolist()}, but y has "
+                    f"{numpy.unique(y).tolist()}; pass rows of the same classes, or warm_start=False"
+                )
         target = self._labels.encode(y, name)
         if starts_anew:
             self.out_activation_ = self._choose_activation()
@@ -413,17 +432,80 @@ class ClassifierPart(ClassifierMixin, NetworkEstimator):
             return target
         return target.reshape(len(target), -1).astype(numpy.float64)
 
+    def _with_class_weight(
+        self, weight: numpy.ndarray | None, y: Any, target: numpy.ndarray, incremental: bool
+    ) -> numpy.ndarray | None:
+        given, name = self.class_weight, type(self).__name__
+        if given is None:
+            return weight
+        if incremental and given == "balanced":
+            raise ArgumentError(
+                "partial_fit: class_weight='balanced' needs the frequencies of all rows, which one part of them does not tell; "
+                "pass class_weight as a dict, such as of sklearn.utils.class_weight.compute_class_weight on all labels"
+            )
+        if given == "balanced":
+            of_rows = compute_sample_weight(given, y)
+        elif self._labels.is_multilabel:
+            raise ArgumentError(
+                f"{name}: class_weight={given!r}, but y has indicators of {len(self.classes_)} labels; pass sample_weight, "
+                "class_weight='balanced', or a loss such as nn.BCEWithLogitsLoss(pos_weight=...)"
+            )
+        else:
+            classes = self.classes_.tolist()
+            unknown = [key for key in given if key not in classes]
+            if unknown:
+                raise ArgumentError(f"{name}: class_weight has the keys {unknown}, which are not among the classes {classes}")
+            of_rows = numpy.array([float(given.get(key, 1.0)) for key in classes])[target.reshape(-1).astype(numpy.int64)]
+        weights = of_rows if weight is None else weight * of_rows
+        if not weights.any():
+            times = "" if weight is None else " times sample_weight"
+            raise ArgumentError(f"{name}: class_weight={given!r}{times} gives each row the weight 0, so no row would count")
+        return weights
+
+    def _given_loss(self) -> Any:
+        """Return the parameter of the loss: a name, module, class or function."""
+        raise NotImplementedError
+
+    def _activation_of_loss(self, parameter: str, loss: Any) -> str:
+        """Return the activation that makes probabilities of the outputs that a loss takes.
+
+        Args:
+            parameter: the name of the loss among the parameters, for messages.
+            loss: a module or function of (output, target).
+
+        Raises:
+            ArgumentError: the loss does not take the classes, or the labels, of the target.
+        """
+        described = f"{type(self).__name__}: {parameter}={name_of(loss)}"
+        if takes_numbers(loss):
+            raise ArgumentError(
+                f"{described} takes numbers as targets; expected a loss of classes, such as nn.CrossEntropyLoss, or "
+                "nn.BCEWithLogitsLoss of two classes or of several labels for each row"
+            )
+        of_labels = activation_in(BINARY_LOSSES, loss)
+        if self._labels.is_multilabel and of_labels is None:
+            raise ArgumentError(
+                f"{described} takes one class for each row, but y has indicators of {len(self.classes_)} labels; expected "
+                "nn.BCEWithLogitsLoss or a subclass of it"
+            )
+        if not self._labels.is_multilabel and of_labels is not None and len(self.classes_) > 2:
+            raise ArgumentError(
+                f"{described} has one output for two classes, but y has the {len(self.classes_)} classes {self.classes_.tolist()}. "
+                "Only binary classification is supported. Use nn.CrossEntropyLoss, or pass y as indicators of labels (n, k)"
+            )
+        return of_labels or activation_in(CLASS_LOSSES, loss) or "softmax"
+
     def _has_one_output(self) -> bool:
         """Whether the network has one output, of the second of two classes."""
         return not self._labels.is_multilabel and self.out_activation_ not in _OF_CLASSES
 
-    def _check_partial_fit(self, y: Any, classes: Any) -> None:
+    def _check_partial_fit(self, classes: Any) -> None:
         """Check the classes of a call of ``partial_fit``.
 
         Raises:
             ArgumentError: the first call lacks them, or a later one has others.
         """
-        if not hasattr(self, "classes_"):
+        if not hasattr(self, "module_"):  # also after a first call that failed, which may have left classes
             if classes is None:
                 raise ArgumentError("partial_fit: the first call needs all classes; pass classes=numpy.unique(all_labels)")
         elif classes is not None and not numpy.array_equal(numpy.unique(classes), self.classes_):
@@ -466,12 +548,14 @@ class ClassifierPart(ClassifierMixin, NetworkEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
+        is_binary = activation_in(BINARY_LOSSES, self._given_loss()) is not None
+        tags.classifier_tags.multi_label = is_binary or self._given_loss() == "log_loss"
+        tags.classifier_tags.multi_class = not is_binary
         return tags
 
 
 class RegressorPart(RegressorMixin, NetworkEstimator):
-    """What the regressors share."""
+    """Base class of the regressors."""
 
     _options_of_y: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
     _score_function = staticmethod(r2_score)

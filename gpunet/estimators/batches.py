@@ -37,7 +37,8 @@ class Batches:
         arrays = [array for array in (None if self._sparse is not None else x, target, weight) if array is not None]
         self._device, self._weight = device, weight
         tensors = TensorDataset(*(as_tensor(array, device=device) for array in arrays))
-        self._fetcher = MapFetcher(Recipe(tensors, None, True, None, False), is_worker=True)
+        recipe = Recipe(tensors, collate_fn=None, is_batched=True, batch_size=None, drop_last=False)
+        self._fetcher = MapFetcher(recipe, is_worker=True)  # the training preserves the global generators
         self._order = numpy.arange(self.num_rows)
         self._random_state = random_state
         self._leaves_out = leaves_out_single and self.num_rows > 1 and self.num_rows % batch_size == 1

@@ -15,7 +15,7 @@ CAPTURE = ("numpy", "numba")
 
 
 class Rule(NamedTuple):
-    """What a parameter may be."""
+    """The values that a parameter may have."""
 
     holds: Callable[[Any], bool]
     expected: str
@@ -45,6 +45,15 @@ def choice(*names: Any) -> Rule:
 
 FLAG = Rule(lambda v: isinstance(v, (bool, numpy.bool_)), "True or False")
 VERBOSE = Rule(lambda v: isinstance(v, (bool, Integral)), "True, False or an integer")
+
+
+def _is_class_weight(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(_is_real(weight) and 0.0 <= weight < numpy.inf for weight in value.values())
+    return value is None or (isinstance(value, str) and value == "balanced")
+
+
+CLASS_WEIGHT = Rule(_is_class_weight, "a dict with a finite weight of 0 or more for each class, 'balanced', or None")
 
 
 def check_parameters(estimator: Any, rules: Mapping[str, Rule]) -> None:

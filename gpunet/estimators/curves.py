@@ -11,6 +11,7 @@ import numpy
 from gpunet.train.callbacks import Callback
 
 if TYPE_CHECKING:
+    from gpunet.autograd import Tensor
     from gpunet.estimators.base import NetworkEstimator
     from gpunet.train.trainer import Trainer
 
@@ -22,6 +23,7 @@ class Validation(NamedTuple):
     target: numpy.ndarray
     labels: Any  # as the user passed them: (v,) or (v, k)
     weight: numpy.ndarray | None
+    loss: Callable[[Any, Any], Tensor]  # that of training
 
 
 class Curves(Callback):
@@ -30,7 +32,7 @@ class Curves(Callback):
     Args:
         estimator: with ``loss_curve_`` and so on.
         validation: the rows to score the network on, or None.
-        penalty: returns what the loss of an epoch has besides the loss of the rows.
+        penalty: returns the summand of an epoch's loss that is no loss of its rows.
         stops: whether the training loss ends the training, too, if it does not fall any more.
         end_epoch: called at the end of each epoch with the trainer, and whether it is time to stop; returns whether to stop.
     """

@@ -17,8 +17,8 @@ from gpunet.backend import devices
 from gpunet.errors import ArgumentError
 from gpunet.estimators.base import ClassifierPart, NetworkEstimator, RegressorPart
 from gpunet.estimators.batches import Batches
-from gpunet.estimators.checks import CAPTURE, FLAG, VERBOSE, Rule, choice, is_whole, real, whole
-from gpunet.estimators.objectives import BINARY_LOG_LOSS, LOG_LOSS, REGRESSION_LOSSES, Objective, row_loss_of
+from gpunet.estimators.checks import CAPTURE, CLASS_WEIGHT, FLAG, VERBOSE, Rule, choice, is_whole, real, whole
+from gpunet.estimators.objectives import BINARY_LOG_LOSS, LOG_LOSS, REGRESSION_LOSSES, RowLoss, name_of, row_loss_of
 from gpunet.launch.tape import warn_user
 from gpunet.nn.utils import parameters_to_vector
 from gpunet.ops.creation import as_tensor
@@ -71,7 +71,7 @@ def _is_stochastic(estimator: Any) -> bool:
 
 
 class _MLP(NetworkEstimator):
-    """What the perceptrons share: they compute as scikit-learn's, from the same random numbers."""
+    """Base class of the perceptrons, which compute as scikit-learn's do, from the same random numbers."""
 
     _rules: ClassVar[Mapping[str, Rule]] = _RULES
 
@@ -111,7 +111,7 @@ class _MLP(NetworkEstimator):
 
     # -- training
     _num_updates: int  # of the optimizer
-    _size: float  # of the last batch
+    _size: float  # of the last batch, NaN before the first one
 
     def _num_epochs(self) -> int:
         return int(self.max_iter)
@@ -125,7 +125,7 @@ class _MLP(NetworkEstimator):
     ) -> None:  # fmt: skip
         target = target if target.ndim == 1 else target.astype(self._dtype)
         if not incremental or self._optimizer is None:
-            self._num_updates, self._size = 0, 0.0
+            self._num_updates, self._size = 0, math.nan
         if self.solver == "lbfgs":
             self._minimize(x, target, weight)
         else:
@@ -274,8 +274,10 @@ class MLPClassifier(ClassifierPart, _MLP):
         beta_1, beta_2, epsilon: of solver="adam".
         n_iter_no_change: epochs without improvement before training stops; inf never stops.
         max_fun: evaluations of "lbfgs".
-        loss: "log_loss", or a loss of gpunet such as ``nn.CrossEntropyLoss(label_smoothing=0.1)``, of logits and labels.
-        class_weight: weights of the classes by label, or "balanced": inversely proportional to their frequencies.
+        loss: "log_loss", or a loss of gpunet such as ``nn.CrossEntropyLoss(label_smoothing=0.1)``, of logits and classes, or
+            ``nn.BCEWithLogitsLoss()`` of two classes or a multilabel target.
+        class_weight: a dict of weights by label, 1 for the classes that it lacks; or "balanced": inversely proportional to their
+            frequencies.
         dropout: probability of dropping a hidden output.
         batch_norm: normalise the hidden outputs before the activation.  A last batch of one row is left out.
         device: "cpu", "cuda", "cuda:1", or "auto".
@@ -292,7 +294,7 @@ class MLPClassifier(ClassifierPart, _MLP):
         n_features_in_, feature_names_in_, n_layers_, n_outputs_, out_activation_: as in scikit-learn.
 
     Raises:
-        ArgumentError: (in ``fit``) a parameter or a weight is out of range.
+        ArgumentError: (in ``fit``) a parameter or a weight is out of range, or the loss does not take the target.
         ValueError: (in ``fit``) the data are malformed; scikit-learn's messages.
         GpunetError: (in ``fit``) the network diverged.
     """
@@ -317,6 +319,7 @@ class MLPClassifier(ClassifierPart, _MLP):
 
     _rules: ClassVar[Mapping[str, Rule]] = {
         **_RULES,
+        "class_weight": CLASS_WEIGHT,
         "loss": Rule(
             lambda v: isinstance(v, nn.Module) or (isinstance(v, str) and v == "log_loss"), "'log_loss', or a loss of gpunet"
         ),
@@ -337,7 +340,7 @@ class MLPClassifier(ClassifierPart, _MLP):
 
     @available_if(_is_stochastic)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
-        """Pass over some rows once, and continue what was trained before.
+        """Pass over some rows once, and continue an earlier training.
 
         Args:
             X, y, sample_weight: as of :meth:`fit`; ``y`` may lack classes.
@@ -346,17 +349,27 @@ class MLPClassifier(ClassifierPart, _MLP):
         Returns:
             The estimator.
         """
-        self._check_partial_fit(y, classes)
+        self._check_partial_fit(classes)
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
-    def _choose_activation(self) -> str:
-        has_class_outputs = len(self.classes_) > 2 or isinstance(self.loss, nn.Module)
-        return "softmax" if has_class_outputs and not self._labels.is_multilabel else "logistic"
+    def _given_loss(self) -> Any:
+        return self.loss
 
-    def _make_loss(self, is_weighted: bool) -> Objective:
+    def _choose_activation(self) -> str:
+        if not isinstance(self.loss, nn.Module):
+            return "softmax" if len(self.classes_) > 2 and not self._labels.is_multilabel else "logistic"
+        found = self._activation_of_loss("loss", self.loss)
+        if found in ("exp", "identity"):
+            raise ArgumentError(
+                f"MLPClassifier: loss={name_of(self.loss)} takes {'log-' if found == 'exp' else ''}probabilities, but the network "
+                f"returns logits; pass nn.{'CrossEntropyLoss' if found == 'exp' else 'BCEWithLogitsLoss'}"
+            )
+        return found
+
+    def _row_loss(self) -> RowLoss:
         if isinstance(self.loss, nn.Module):
-            return Objective(row_loss_of(self.loss, type(self).__name__))
-        return Objective(LOG_LOSS if self.out_activation_ == "softmax" else BINARY_LOG_LOSS)
+            return row_loss_of(self._place_loss(self.loss), type(self).__name__)
+        return LOG_LOSS if self.out_activation_ == "softmax" else BINARY_LOG_LOSS
 
 
 class MLPRegressor(RegressorPart, _MLP):
@@ -422,7 +435,7 @@ class MLPRegressor(RegressorPart, _MLP):
 
     @available_if(_is_stochastic)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
-        """Pass over some rows once, and continue what was trained before; the arguments are those of :meth:`fit`."""
+        """Pass over some rows once, and continue an earlier training; the arguments are those of :meth:`fit`."""
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _check_target(self, y: Any, **options: Any) -> numpy.ndarray:
@@ -431,9 +444,10 @@ class MLPRegressor(RegressorPart, _MLP):
             raise ArgumentError(f"MLPRegressor: loss='poisson', but y has {target.min():g}; expected no negative target")
         return target
 
-    def _make_loss(self, is_weighted: bool) -> Objective:
-        known = not isinstance(self.loss, nn.Module)
-        return Objective(REGRESSION_LOSSES[self.loss] if known else row_loss_of(self.loss, type(self).__name__))
+    def _row_loss(self) -> RowLoss:
+        if isinstance(self.loss, nn.Module):
+            return row_loss_of(self._place_loss(self.loss), type(self).__name__)
+        return REGRESSION_LOSSES[self.loss]
 
     def _choose_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"

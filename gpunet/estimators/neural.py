@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -12,17 +13,15 @@ import numpy
 from gpunet import nn, optim
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.estimators.base import ClassifierPart, NetworkEstimator, RegressorPart
-from gpunet.estimators.checks import CAPTURE, FLAG, VERBOSE, Rule, choice, real, whole
-from gpunet.estimators.objectives import Objective, row_loss_of
+from gpunet.estimators.checks import CAPTURE, CLASS_WEIGHT, FLAG, VERBOSE, Rule, choice, real, whole
+from gpunet.estimators.objectives import RowLoss, name_of, row_loss_of
 
 __all__ = ["NeuralClassifier", "NeuralRegressor"]
 
-#: What parameters with a double underline belong to.
+#: Parts of an estimator, whose parameters have a double underline.
 _PARTS = ("module", "criterion", "optimizer", "trainer")
 #: Options of the Trainer that an estimator hands on.
 _TRAINER_OPTIONS = ("accumulate", "clip", "precision", "schedule", "schedule_per")
-#: Losses of 0 and 1 for each output; others take indices of classes.
-_BINARY_LOSSES = (nn.BCEWithLogitsLoss, nn.BCELoss, nn.MultiLabelSoftMarginLoss)
 
 _RULES = {
     "lr": real(0),
@@ -38,14 +37,14 @@ _RULES = {
     "dtype": choice("float32", "float64", None),
     "capture": choice(*CAPTURE, False),
     "module": Rule(callable, "a module, or a class or function that returns one"),
-    "criterion": Rule(callable, "a loss, or a class or function that returns one"),
+    "criterion": Rule(callable, "a loss, its class, or a function of (output, target)"),
     "optimizer": Rule(callable, "a class such as gpunet.optim.Adam, or a function of (parameters, lr=...)"),
     "callbacks": Rule(lambda v: v is None or isinstance(v, (list, tuple)), "a list of callbacks, or None"),
 }
 
 
 class _Neural(NetworkEstimator):
-    """What the two share: parameters by a double underline, and how module, criterion and optimizer are made."""
+    """Base class of the two: parameters with a double underline, and construction of module, criterion and optimizer."""
 
     _rules: ClassVar[Mapping[str, Rule]] = _RULES
     _stops_by_loss = False
@@ -94,35 +93,58 @@ class _Neural(NetworkEstimator):
         return module.to(self._device) if self._dtype is None else module.to(self._device, self._dtype)
 
     def _build_optimizer(self, module: nn.Module) -> optim.Optimizer:
-        made: optim.Optimizer = self.optimizer(module.parameters(), **{"lr": self.lr, **self._options("optimizer")})
+        arguments = {"lr": self.lr, **self._options("optimizer")}
+        made: optim.Optimizer = self._call("optimizer", arguments, module.parameters())
         return made
 
-    def _make_loss(self, is_weighted: bool) -> Any:
-        criterion = self._criterion()
-        if self._dtype is not None and isinstance(criterion, nn.Module):
-            criterion.to(self._device, self._dtype)  # weights of classes
-        return Objective(row_loss_of(criterion, type(self).__name__)) if is_weighted else criterion
+    def _row_loss(self) -> RowLoss:
+        return row_loss_of(self._place_loss(self._criterion()), type(self).__name__)
 
     def _criterion(self) -> Any:
         return self._make("criterion", {})
 
     def _make(self, part: str, sizes: dict[str, int]) -> Any:
-        """Return a copy of the part that was passed, or make it.
+        """Return the part: a copy of a module, a function of (output, target) as it is, or the result of a class or function.
 
         Args:
             part: "module" or "criterion".
             sizes: arguments that are passed if the class or function has them.
         """
         given, options = getattr(self, part), self._options(part)
-        if isinstance(given, nn.Module):
+        if isinstance(given, nn.Module) or (part == "criterion" and not _is_class(given)):
             if options:
                 names = ", ".join(f"{part}__{name}" for name in options)
-                raise ArgumentError(f"{type(self).__name__}: {part} is an object, which {names} cannot change; pass the class")
-            return copy.deepcopy(given)
-        if part == "criterion" and not isinstance(given, type) and _takes_two(given):
-            return given  # a function of (output, target)
+                kind = "an object" if isinstance(given, nn.Module) else "a function of (output, target)"
+                raise ArgumentError(f"{type(self).__name__}: {part} is {kind}, which {names} cannot change; pass the class")
+            if not isinstance(given, nn.Module) and not _takes_two(given):
+                raise ArgumentError(
+                    f"{type(self).__name__}: criterion={name_of(given)} cannot be called with (output, target); expected a loss, "
+                    "its class, or a function of (output, target)"
+                )
+            return copy.deepcopy(given) if isinstance(given, nn.Module) else given
         taken = inspect.signature(given).parameters
-        return given(**{**{name: size for name, size in sizes.items() if name in taken}, **options})
+        return self._call(part, {**{name: size for name, size in sizes.items() if name in taken}, **options})
+
+    def _call(self, part: str, arguments: dict[str, Any], *positional: Any) -> Any:
+        """Call the class or function of a part, whose arguments are named in messages as the user passes them.
+
+        Raises:
+            ArgumentError: an argument is unknown, or one without a default is missing.
+        """
+        given = getattr(self, part)
+        described = f"{type(self).__name__}: {part}={name_of(given)}"
+        parameters = [*inspect.signature(given).parameters.values()]
+        named = {p.name: p for p in parameters[len(positional) :] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            for name in arguments:
+                if name not in named:
+                    written = name if name == "lr" and name not in self._options(part) else f"{part}__{name}"
+                    known = ", ".join(f"{part}__{other}" for other in named)
+                    raise ArgumentError(f"{described} does not take {written!r}; expected {f'one of {known}' if known else 'none'}")
+        for name, parameter in named.items():
+            if parameter.default is parameter.empty and name not in arguments:
+                raise ArgumentError(f"{described} needs the argument {name!r}; pass {part}__{name}")
+        return given(*positional, **arguments)
 
     def _resolve_dtype(self, x: Any) -> numpy.dtype[Any] | None:
         return None if self.dtype is None else numpy.dtype(self.dtype)
@@ -180,8 +202,9 @@ class NeuralClassifier(ClassifierPart, _Neural):
         module: a class or function that makes the module; ``module__NAME`` are its arguments, and it gets the numbers of features
             and outputs if it takes ``n_features_in`` and ``n_outputs``.  Or a module, of which ``fit`` trains a copy.
         criterion: the loss: a class, whose arguments are ``criterion__NAME``, or an object, or a function of (output, target).
-            ``nn.BCEWithLogitsLoss`` and ``nn.BCELoss`` have one output for two classes, and one for each label of a multilabel
-            target; other losses have one for each class.
+            ``nn.BCEWithLogitsLoss``, ``nn.BCELoss``, ``nn.MultiLabelSoftMarginLoss``, their subclasses and functions have one
+            output for two classes, and one for each label of a multilabel target, and refuse more classes.  Other losses have one
+            output for each class, and refuse multilabel targets; a loss of your own is taken as a loss of logits.
         optimizer: a class or function of (parameters, lr=...); ``optimizer__NAME`` are its arguments.
         lr: the learning rate.
         max_epochs: passes over the data.
@@ -193,8 +216,9 @@ class NeuralClassifier(ClassifierPart, _Neural):
         tol: the smallest improvement.
         warm_start: a later ``fit`` continues from the network instead of starting anew.
         classes: all classes, if a fold of a cross-validation may lack some.
-        class_weight: weights of the classes by label, or "balanced": inversely proportional to their frequencies.
-        random_state: an int, a RandomState or None: initial weights, orders, the rows set aside, what the module draws.
+        class_weight: a dict of weights by label, 1 for the classes that it lacks; or "balanced": inversely proportional to their
+            frequencies.
+        random_state: an int, a RandomState or None: initial weights, orders, the rows set aside, random numbers of the module.
         callbacks: see :class:`gpunet.train.Callback`.
         verbose: print the figures of each epoch.
         device: "cpu", "cuda", "cuda:1", or "auto".
@@ -206,14 +230,15 @@ class NeuralClassifier(ClassifierPart, _Neural):
     Attributes:
         classes_: the classes, sorted (c,).
         module_: the trained module.
-        out_activation_: what makes probabilities of its outputs: "softmax", "logistic", "exp" or "identity".
+        out_activation_: the function from its outputs to probabilities: "softmax", "logistic", "exp" or "identity".
         loss_curve_, loss_, best_loss_: the training loss of each epoch, the last and the least.
         validation_scores_, validation_losses_, best_validation_score_: accuracy and loss of the rows set aside; None without.
         n_iter_, t_: epochs, and rows seen.
         n_features_in_, feature_names_in_, n_outputs_: as in scikit-learn.
 
     Raises:
-        ArgumentError: (in ``fit``) a parameter belongs to no part or is out of range, or a weight is.
+        ArgumentError: (in ``fit``) a parameter belongs to no part or is out of range, or a weight is; the loss does not take the
+            target.
         ShapeError: (in ``fit``) the outputs of the module do not fit the targets.
         ValueError: (in ``fit``) the data are malformed; scikit-learn's messages.
         GpunetError: (in ``fit``) the network diverged.
@@ -221,6 +246,7 @@ class NeuralClassifier(ClassifierPart, _Neural):
 
     _rules: ClassVar[Mapping[str, Rule]] = {
         **_RULES,
+        "class_weight": CLASS_WEIGHT,
         "classes": Rule(lambda v: v is None or (numpy.ndim(v) == 1 and len(v) > 0), "a list of all classes, or None"),
     }
 
@@ -252,7 +278,7 @@ class NeuralClassifier(ClassifierPart, _Neural):
         return self._fit(X, y, sample_weight, classes=self.classes)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> NeuralClassifier:
-        """Pass over some rows once, and continue what was trained before.
+        """Pass over some rows once, and continue an earlier training.
 
         Args:
             X, y, sample_weight: as of :meth:`fit`; ``y`` may lack classes.
@@ -261,15 +287,15 @@ class NeuralClassifier(ClassifierPart, _Neural):
         Returns:
             The estimator.
         """
-        classes = self.classes if classes is None and not hasattr(self, "classes_") else classes
-        self._check_partial_fit(y, classes)
+        classes = self.classes if classes is None and not hasattr(self, "module_") else classes
+        self._check_partial_fit(classes)
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
+    def _given_loss(self) -> Any:
+        return self.criterion
+
     def _choose_activation(self) -> str:
-        criterion = self._criterion()
-        if self._labels.is_multilabel or isinstance(criterion, _BINARY_LOSSES):
-            return "identity" if isinstance(criterion, nn.BCELoss) else "logistic"
-        return "exp" if isinstance(criterion, nn.NLLLoss) else "softmax"
+        return self._activation_of_loss("criterion", self._criterion())
 
 
 class NeuralRegressor(RegressorPart, _Neural):
@@ -321,7 +347,7 @@ class NeuralRegressor(RegressorPart, _Neural):
         return self._fit(X, y, sample_weight)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> NeuralRegressor:
-        """Pass over some rows once, and continue what was trained before; the arguments are those of :meth:`fit`."""
+        """Pass over some rows once, and continue an earlier training; the arguments are those of :meth:`fit`."""
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _choose_activation(self) -> str:
@@ -333,7 +359,17 @@ def _is_routed(name: str) -> bool:
     return part in _PARTS and bool(underline and rest)
 
 
+def _is_class(value: Any) -> bool:
+    """Whether a value is a class, also with arguments by ``functools.partial``."""
+    return isinstance(value.func if isinstance(value, functools.partial) else value, type)
+
+
 def _takes_two(function: Any) -> bool:
-    """Whether a function needs two positional arguments, as a loss does."""
-    parameters = inspect.signature(function).parameters.values()
-    return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters) == 2
+    """Whether a function can be called with two positional arguments, as far as its signature is known."""
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # a function of an extension module without a signature
+        return True
+    return True

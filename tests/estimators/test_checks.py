@@ -51,6 +51,7 @@ CHECKED = {
     "MLPClassifier": (MLPClassifier(max_iter=100), ReferenceClassifier),
     "MLPRegressor": (MLPRegressor(max_iter=100), ReferenceRegressor),
     "NeuralClassifier": (NeuralClassifier(Network, **NEURAL), ReferenceClassifier),
+    "NeuralClassifier of labels": (NeuralClassifier(Network, nn.BCEWithLogitsLoss, **NEURAL), ReferenceClassifier),
     "NeuralRegressor": (NeuralRegressor(Network, **NEURAL), ReferenceRegressor),
 }
 

@@ -133,11 +133,16 @@ def test_sample_weights(target: numpy.ndarray, solver: str) -> None:
     check_equal(*both("classifier", (X, target, WEIGHT), solver=solver, batch_size=40), rtol=1e-5)
 
 
-def test_a_batch_without_weight_changes_nothing_but_decay() -> None:
-    weight = numpy.zeros(150)
-    weight[100:] = 1.0
-    classifier = MLPClassifier(shuffle=False, batch_size=50, max_iter=3, random_state=0).fit(X, Y, weight)
-    assert numpy.isfinite(classifier.coefs_[0]).all() and numpy.isfinite(classifier.loss_curve_).all()
+def test_a_batch_without_weight_changes_nothing() -> None:
+    """Neither by a gradient nor by the decay of weights; without momentum, whose steps go on."""
+    order = numpy.random.RandomState(1).permutation(150)
+    x, y, weight = X[order], Y[order], numpy.repeat([0.0, 1.0], [100, 50])
+    params: dict[str, Any] = {"solver": "sgd", "momentum": 0.0, "alpha": 0.5, "batch_size": 50, "max_iter": 3, "shuffle": False}
+    found = MLPClassifier(random_state=0, **params).fit(x, y, weight)
+    expected = MLPClassifier(random_state=0, **params).fit(x[100:], y[100:])
+    for ours, theirs in zip(found.coefs_ + found.intercepts_, expected.coefs_ + expected.intercepts_):
+        numpy.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    assert numpy.isfinite(found.loss_curve_).all()
 
 
 def test_class_weights_are_sample_weights() -> None:
@@ -151,6 +156,35 @@ def test_class_weights_are_sample_weights() -> None:
         for given in (None, "balanced")
     )
     assert accuracy_score(Y, balanced) > accuracy_score(Y, plain)
+
+
+@pytest.mark.parametrize("batch", [slice(100), slice(50, 150), slice(150)], ids=["first two", "last two", "all"])
+def test_class_weights_of_a_batch_that_lacks_classes(batch: slice) -> None:
+    for names, classes in ((NAMES, numpy.unique(NAMES)), (Y, [0, 1, 2]), (Y == 0, [False, True])):
+        weights = {classes[-1]: 3.0, classes[0]: 0.5}
+        of_rows = numpy.array([weights.get(name, 1.0) for name in names[batch]])
+        found = MLPClassifier(random_state=0, class_weight=weights).partial_fit(X[batch], names[batch], classes=classes)
+        expected = MLPClassifier(random_state=0).partial_fit(X[batch], names[batch], of_rows, classes=classes)
+        numpy.testing.assert_array_equal(found.predict_proba(X), expected.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    "class_weight, y, message",
+    [
+        ({0: -1.0}, Y, r"class_weight=\{0: -1.0\}; expected a dict with a finite weight of 0 or more for each class, 'balanced'"),
+        ({0: numpy.inf}, Y, "class_weight={0: inf}; expected a dict"),
+        ({0: "2"}, Y, "class_weight={0: '2'}; expected a dict"),
+        ([1.0, 2.0, 3.0], Y, r"class_weight=\[1.0, 2.0, 3.0\]; expected a dict"),
+        ("balance", Y, "class_weight='balance'; expected a dict"),
+        ({7: 2.0, 0: 1.0}, Y, r"class_weight has the keys \[7\], which are not among the classes \[0, 1, 2\]"),
+        ({0: 2.0}, INDICATORS, r"class_weight=\{0: 2.0\}, but y has indicators of 3 labels; pass sample_weight"),
+        ({0: 0, 1: 0, 2: 0}, Y, r"class_weight=\{0: 0, 1: 0, 2: 0\} times sample_weight gives each row the weight 0"),
+    ],
+    ids=["negative", "inf", "text", "list", "name", "unknown key", "multilabel", "zeros"],
+)
+def test_class_weights_are_checked(class_weight: Any, y: numpy.ndarray, message: str) -> None:
+    with pytest.raises(ArgumentError, match=f"MLPClassifier: {message}"):
+        MLPClassifier(class_weight=class_weight).fit(X, y, WEIGHT)
 
 
 @pytest.mark.parametrize("module", ["pandas", "polars"])
@@ -209,6 +243,51 @@ def test_partial_fit_checks_the_classes() -> None:
         MLPClassifier(class_weight="balanced").partial_fit(X, Y, classes=[0, 1, 2])
     with pytest.raises(ArgumentError, match="one pass does not stop early"):
         MLPClassifier(early_stopping=True).partial_fit(X, Y, classes=[0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    "first, later, message",
+    [
+        (Y, INDICATORS, r"y has the shape \(150, 3\); expected \(n,\), one class for each row, as in the first call"),
+        (Y, scipy.sparse.csr_array(INDICATORS), r"y has the shape \(150, 3\); expected \(n,\), one class"),
+        (Y == 0, INDICATORS, r"y has the shape \(150, 3\); expected \(n,\), one class"),
+        (INDICATORS, Y, r"y has the shape \(150,\); expected \(n, 3\), indicators of labels, as in the first call"),
+        (INDICATORS, INDICATORS[:, :2], r"y has the shape \(150, 2\); expected 3 columns, one for each label"),
+        (INDICATORS, INDICATORS * 2, r"y has the shape \(150, 3\) and the value 2; expected 0 or 1 for each label"),
+        (INDICATORS, scipy.sparse.csr_array(INDICATORS * 2 - 1), r"y has the shape .* and the value -1; expected 0 or 1"),
+    ],
+    ids=["indicators", "sparse", "binary", "classes", "fewer labels", "value 2", "value -1"],
+)
+def test_a_later_target_is_of_the_first_ones_kind(first: Any, later: Any, message: str) -> None:
+    classifier = MLPClassifier(random_state=0, max_iter=2).partial_fit(X, first, classes=numpy.unique(first))
+    expected = classifier.predict_proba(X)
+    with pytest.raises(ArgumentError, match=f"MLPClassifier: {message}"):
+        classifier.partial_fit(X, later)
+    with pytest.raises(ArgumentError, match=f"MLPClassifier: {message}"):
+        classifier.set_params(warm_start=True).fit(X, later)
+    numpy.testing.assert_array_equal(classifier.predict_proba(X), expected)
+
+
+def test_indicators_of_a_first_target_are_0_and_1() -> None:
+    for given in (INDICATORS * 2, INDICATORS + numpy.arange(3), numpy.where(INDICATORS, "yes", "no")):
+        with pytest.raises(ArgumentError, match=r"y has the shape \(150, 3\) and the value (2|3|'yes'); expected 0 or 1"):
+            MLPClassifier().fit(X, given)
+
+
+@pytest.mark.filterwarnings("ignore:A column-vector y")
+def test_a_sparse_column_is_a_column() -> None:
+    params: dict[str, Any] = {"max_iter": 2, "random_state": 0}
+    found = MLPClassifier(**params).fit(X, scipy.sparse.csr_array(INDICATORS[:, :1])).predict_proba(X)
+    numpy.testing.assert_array_equal(found, MLPClassifier(**params).fit(X, INDICATORS[:, 0]).predict_proba(X))
+
+
+def test_partial_fit_needs_the_classes_after_a_failure() -> None:
+    classifier = MLPClassifier(random_state=0)
+    with pytest.raises(ArgumentError, match="one pass does not stop early"):
+        classifier.set_params(early_stopping=True).partial_fit(X, Y, classes=[0, 1, 2])
+    with pytest.raises(ArgumentError, match="the first call needs all classes"):
+        classifier.set_params(early_stopping=False).partial_fit(X[:100], Y[:100])
+    assert classifier.partial_fit(X[:100], Y[:100], classes=[0, 1, 2, 3]).classes_.tolist() == [0, 1, 2, 3]
 
 
 def test_warm_start_continues() -> None:
@@ -279,6 +358,42 @@ def test_classifier_with_a_loss_of_gpunet(loss: nn.Module, target: numpy.ndarray
         assert classifier.predict_proba(x).shape == (150, len(classifier.classes_))
 
 
+@pytest.mark.parametrize("target", [Y == 0, INDICATORS], ids=["binary", "multilabel"])
+def test_binary_losses_have_sigmoids(target: numpy.ndarray) -> None:
+    """The log loss of scikit-learn is summed over the labels, the loss of gpunet is their mean."""
+    params: dict[str, Any] = {"max_iter": 5, "random_state": 0, "alpha": 0.0, "epsilon": 1e-300}
+    plain, found = (MLPClassifier(loss=loss, **params).fit(X, target) for loss in ("log_loss", nn.BCEWithLogitsLoss()))
+    assert found.out_activation_ == "logistic"
+    numpy.testing.assert_allclose(found.predict_proba(X), plain.predict_proba(X), rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "loss, y, message",
+    [
+        (nn.BCEWithLogitsLoss(), Y, "loss=BCEWithLogitsLoss has one output for two classes, but y has the 3 classes"),
+        (nn.CrossEntropyLoss(), INDICATORS, "loss=CrossEntropyLoss takes one class for each row, but y has indicators of 3 labels"),
+        (nn.L1Loss(), Y, "loss=L1Loss takes numbers as targets"),
+        (nn.NLLLoss(), Y, "loss=NLLLoss takes log-probabilities, but the network returns logits; pass nn.CrossEntropyLoss"),
+        (nn.BCELoss(), Y == 0, "loss=BCELoss takes probabilities, but the network returns logits; pass nn.BCEWithLogitsLoss"),
+        (nn.CrossEntropyLoss(reduction="sum"), Y, "CrossEntropyLoss has reduction='sum'; expected reduction='mean'"),
+    ],
+    ids=["three classes", "multilabel", "numbers", "log-probabilities", "probabilities", "sum"],
+)
+def test_losses_that_do_not_take_the_target_are_refused(loss: nn.Module, y: numpy.ndarray, message: str) -> None:
+    with pytest.raises(ArgumentError, match=f"MLPClassifier: {message}"):
+        MLPClassifier(loss=loss).fit(X, y)
+
+
+def test_sample_weights_of_one_change_nothing() -> None:
+    loss = nn.CrossEntropyLoss(weight=gpunet.tensor([1.0, 2.0, 9.0]), ignore_index=0)
+    plain, weighted = (
+        MLPClassifier(loss=loss, max_iter=3, batch_size=40, solver="sgd", random_state=0).fit(X, Y, weight)
+        for weight in (None, numpy.ones(150))
+    )
+    numpy.testing.assert_allclose(weighted.predict_proba(X), plain.predict_proba(X), rtol=1e-9)
+    numpy.testing.assert_allclose(weighted.loss_curve_, plain.loss_curve_, rtol=1e-6)
+
+
 @pytest.mark.parametrize("loss", ["absolute_error", "huber", nn.SmoothL1Loss()], ids=str)
 def test_regressor_with_other_losses(loss: Any) -> None:
     x = StandardScaler().fit_transform(X_NUMBERS)
@@ -309,7 +424,7 @@ def test_parameters_that_are_set_later_change_no_prediction() -> None:
         estimator.set_params(hidden_layer_sizes=(9, 9), activation="tanh", loss=loss, solver="sgd", batch_norm=True)
         for found in (estimator, pickle.loads(pickle.dumps(estimator))):
             numpy.testing.assert_array_equal(found.predict(x), expected)
-    with pytest.raises(ArgumentError, match=r"outputs mean another thing \(softmax instead of logistic\)"):
+    with pytest.raises(ArgumentError, match="changes the activation of the outputs from 'logistic' to 'softmax'"):
         classifier.partial_fit(X, Y == 0)
 
 
@@ -339,6 +454,9 @@ def test_other_devices_compute_the_same(device: str) -> None:
     assert {p.device.type for p in there.module_.parameters()} == {device.partition(":")[0]}
     numpy.testing.assert_allclose(there.predict_proba(X), here.predict_proba(X), atol=1e-5)
     numpy.testing.assert_allclose(pickle.loads(pickle.dumps(there)).coefs_[0], here.coefs_[0], atol=1e-5)
+    loss = nn.CrossEntropyLoss(weight=gpunet.tensor([1.0, 2.0, 9.0]))
+    on_host, on_device = (MLPClassifier(device=given, loss=loss, **params).fit(X, Y, WEIGHT) for given in ("cpu", device))
+    numpy.testing.assert_allclose(on_device.predict_proba(X), on_host.predict_proba(X), atol=1e-5)
 
 
 @pytest.mark.parametrize("capture", ["numba", False])

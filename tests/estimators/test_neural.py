@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import signal
+from functools import partial
 from typing import Any
 
 import numpy
@@ -69,7 +70,7 @@ def test_parameters_reach_their_parts() -> None:
 
         def on_epoch(self, trainer: Any, row: dict[str, Any]) -> None:
             self.rates.append(trainer.optimizer.param_groups[0]["lr"])
-            self.clip, self.options = trainer.clip, dict(trainer.optimizer.param_groups[0])
+            self.clip, self.loss, self.options = trainer.clip, trainer.loss, dict(trainer.optimizer.param_groups[0])
 
     callback = Rates()
     classifier = NeuralClassifier(
@@ -81,7 +82,7 @@ def test_parameters_reach_their_parts() -> None:
     assert classifier.module_.hidden == 5
     assert callback.clip == 2.0 and callback.options["momentum"] == 0.5
     numpy.testing.assert_allclose(callback.rates, [0.01, 0.005, 0.0025])
-    assert classifier._make_loss(False).label_smoothing == 0.1
+    assert callback.loss.mean.label_smoothing == 0.1
 
 
 def test_parameters_are_those_of_scikit_learn() -> None:
@@ -123,6 +124,38 @@ def test_unknown_parameters_are_refused() -> None:
         NeuralClassifier(lambda: 3).fit(X, Y)
 
 
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({"optimizer__foo": 3}, "optimizer=Adam does not take 'optimizer__foo'; expected one of optimizer__lr, optimizer__betas"),
+        ({"module__foo": 3}, "module=Network does not take 'module__foo'; expected one of module__n_features_in, "),
+        ({"criterion__foo": 3}, "criterion=CrossEntropyLoss does not take 'criterion__foo'; expected one of criterion__weight"),
+        ({"module": lambda n_outputs, width: nn.Linear(4, n_outputs)}, "module=<lambda> needs the argument 'width'; pass module"),
+        ({"optimizer": lambda parameters: optim.Adam(parameters)}, "optimizer=<lambda> does not take 'lr'; expected none"),
+        ({"criterion": lambda: nn.CrossEntropyLoss()},
+         r"criterion=<lambda> cannot be called with \(output, target\); expected a loss"),
+        ({"criterion": nn.functional.cross_entropy, "criterion__label_smoothing": 0.1},
+         r"criterion is a function of \(output, target\), which criterion__label_smoothing cannot change; pass the class"),
+    ],
+    ids=["optimizer", "module", "criterion", "missing", "lr", "no loss", "function"],
+)  # fmt: skip
+def test_arguments_of_parts_are_checked(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=f"NeuralClassifier: {message}"):
+        NeuralClassifier(**{"module": Network, **params}).fit(X, Y)
+
+
+def test_classes_and_functions_as_criteria() -> None:
+    """A function may have further arguments with defaults, and a class some already set."""
+
+    def smoothed(output: Any, target: Any, smoothing: float = 0.3) -> Any:
+        return nn.functional.cross_entropy(output, target, label_smoothing=smoothing)
+
+    expected = NeuralClassifier(Network, criterion__label_smoothing=0.3, **fast(max_epochs=2)).fit(X, Y).predict_proba(X)
+    for criterion in (smoothed, partial(nn.CrossEntropyLoss, label_smoothing=0.3), partial(smoothed, smoothing=0.3)):
+        found = NeuralClassifier(Network, criterion, **fast(max_epochs=2)).fit(X, Y).predict_proba(X)
+        numpy.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"returns the shape \(2, 2\); expected \(2, 3\), one output for each class"):
         NeuralClassifier(nn.Linear(4, 2)).fit(X, Y)
@@ -149,6 +182,72 @@ def test_probabilities_of_losses(criterion: Any, end: Any) -> None:
 def test_multilabel_targets() -> None:
     classifier = NeuralClassifier(Network, nn.BCEWithLogitsLoss, **fast(max_epochs=30)).fit(X, INDICATORS)
     assert classifier.score(X, INDICATORS) > 0.9 and classifier.predict_proba(X).shape == (150, 2)
+
+
+F = nn.functional
+
+
+@pytest.mark.parametrize(
+    "criterion, y, message",
+    [
+        (nn.BCEWithLogitsLoss, Y, r"criterion=BCEWithLogitsLoss has one output for two classes, but y has the 3 classes \[0, 1"),
+        (F.binary_cross_entropy, NAMES, "criterion=binary_cross_entropy has one output for two classes, but y has the 3 classes"),
+        (nn.MultiLabelSoftMarginLoss(), Y, "criterion=MultiLabelSoftMarginLoss has one output for two classes"),
+        (nn.CrossEntropyLoss, INDICATORS, "CrossEntropyLoss takes one class for each row, but y has indicators of 2 labels"),
+        (lambda output, target: F.mse_loss(output, target), INDICATORS, "takes one class for each row"),
+        (nn.MSELoss, Y, "criterion=MSELoss takes numbers as targets; expected a loss of classes, such as nn.CrossEntropyLoss"),
+        (F.smooth_l1_loss, Y == 0, "criterion=smooth_l1_loss takes numbers as targets"),
+        (partial(F.mse_loss, reduction="mean"), INDICATORS, "criterion=mse_loss takes numbers as targets"),
+    ],
+    ids=["three classes", "names", "object", "multilabel", "function", "numbers", "number function", "partial"],
+)
+def test_losses_that_do_not_take_the_target_are_refused(criterion: Any, y: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=f"NeuralClassifier: {message}" if message.startswith("criterion") else message):
+        NeuralClassifier(Network, criterion).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "criterion, function, end",
+    [
+        (nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits, None),
+        (nn.BCEWithLogitsLoss, partial(F.binary_cross_entropy_with_logits, reduction="mean"), None),
+        (nn.MultiLabelSoftMarginLoss, F.multilabel_soft_margin_loss, None),
+        (nn.BCELoss, F.binary_cross_entropy, nn.Sigmoid()),
+        (nn.NLLLoss, F.nll_loss, nn.LogSoftmax(1)),
+    ],
+    ids=str,
+)
+def test_functions_are_known_as_their_modules(criterion: Any, function: Any, end: Any) -> None:
+    for y in (Y == 0, INDICATORS) if criterion is not nn.NLLLoss else (Y,):
+        found, expected = (
+            NeuralClassifier(Network, loss, module__end=end, **fast(max_epochs=3)).fit(X, y) for loss in (function, criterion)
+        )
+        assert found.out_activation_ == expected.out_activation_
+        numpy.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), rtol=1e-5)
+
+
+CLASS_WEIGHTS = gpunet.tensor([1.0, 2.0, 9.0])
+
+
+@pytest.mark.parametrize(
+    "criterion, end",
+    [
+        (nn.CrossEntropyLoss(weight=CLASS_WEIGHTS), None),
+        (nn.CrossEntropyLoss(ignore_index=1), None),
+        (nn.CrossEntropyLoss(weight=CLASS_WEIGHTS, ignore_index=0, label_smoothing=0.2), None),
+        (nn.NLLLoss(weight=CLASS_WEIGHTS), nn.LogSoftmax(1)),
+        (nn.MultiMarginLoss(weight=CLASS_WEIGHTS), None),
+    ],
+    ids=["weight", "ignore_index", "all", "nll", "margin"],
+)
+def test_sample_weights_of_one_change_nothing(criterion: Any, end: Any) -> None:
+    params = fast(max_epochs=3, dtype="float64", optimizer=optim.SGD, early_stopping=True, module__end=end)
+    plain: Any = NeuralClassifier(Network, criterion, **params).fit(X, Y)
+    for weight in (1.0, 2.0):
+        weighted: Any = NeuralClassifier(Network, criterion, **params).fit(X, Y, numpy.full(150, weight))
+        numpy.testing.assert_allclose(weighted.predict_proba(X), plain.predict_proba(X), rtol=1e-9)
+        numpy.testing.assert_allclose(weighted.loss_curve_, plain.loss_curve_, rtol=1e-9)
+        numpy.testing.assert_allclose(weighted.validation_losses_, plain.validation_losses_, rtol=1e-9)
 
 
 def test_sample_weights_and_criteria() -> None:
@@ -192,11 +291,37 @@ def test_partial_fit_and_warm_start() -> None:
 
 
 def test_early_stopping_keeps_the_best_weights() -> None:
-    classifier = NeuralClassifier(
-        Network, early_stopping=True, validation_fraction=0.3, n_iter_no_change=4, **fast(max_epochs=200, lr=0.05)
-    ).fit(X, Y)
-    assert len(classifier.validation_scores_) == len(classifier.validation_losses_) == classifier.n_iter_ < 200
-    assert classifier.best_validation_score_ == max(classifier.validation_scores_)
+    states: list[dict[str, numpy.ndarray]] = []
+
+    class Keep(Callback):
+        def on_epoch(self, trainer: Any, row: dict[str, Any]) -> None:
+            states.append({name: value.detach().numpy().copy() for name, value in trainer.model.state_dict().items()})
+
+    params = fast(max_epochs=200, lr=0.05, callbacks=[Keep()], validation_fraction=0.3, n_iter_no_change=4)
+    classifier: Any = NeuralClassifier(Network, early_stopping=True, **params).fit(X, Y)
+    scores = classifier.validation_scores_
+    assert len(scores) == len(classifier.validation_losses_) == len(states) == classifier.n_iter_ < 200
+    assert classifier.best_validation_score_ == max(scores)
+    best, last = states[int(numpy.argmax(scores))], states[-1]
+    for name, value in classifier.module_.state_dict().items():
+        numpy.testing.assert_array_equal(value.detach().numpy(), best[name])
+        assert (best[name] != last[name]).any()
+
+
+def test_the_number_of_epochs_makes_no_more_copies_of_a_criterion() -> None:
+    class Counted(nn.CrossEntropyLoss):
+        copies = 0
+
+        def __deepcopy__(self, memo: Any) -> Any:
+            Counted.copies += 1
+            return Counted()
+
+    def num_copies(max_epochs: int) -> int:
+        before = Counted.copies
+        NeuralClassifier(Network, Counted(), early_stopping=True, n_iter_no_change=numpy.inf, max_epochs=max_epochs).fit(X, Y)
+        return Counted.copies - before
+
+    assert num_copies(2) == num_copies(6) > 0
 
 
 def test_regressors_of_one_and_two_targets() -> None:
