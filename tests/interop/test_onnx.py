@@ -159,6 +159,80 @@ def test_two_dynamic_dimensions() -> None:
     assert model.input_shapes == (("batch", "length"),) and model(gpunet.randint(0, 11, (5, 3))).shape == (5, 8)
 
 
+def runs(proto: Any, *args: gpunet.Tensor) -> numpy.ndarray:
+    """The first result of onnxruntime."""
+    session = check.session(proto.SerializeToString())
+    found: numpy.ndarray = session.run(None, {value.name: x.numpy() for value, x in zip(session.get_inputs(), args)})[0]
+    return found
+
+
+def pooled(dims: int, pool: Any) -> nn.Module:
+    """Three poolings by 2, then one number of each channel."""
+    conv, halve = (nn.Conv1d, nn.MaxPool1d) if dims == 1 else (nn.Conv2d, nn.MaxPool2d)
+    return nn.Sequential(conv(1, 4, 3, padding=1), halve(2), halve(2), halve(2), pool(1), nn.Flatten(), nn.Linear(4, 3))
+
+
+def strided_tokens() -> nn.Module:
+    """A strided convolution whose pixels are a sequence, as in a vision transformer."""
+    return Applied(lambda m, x: m(x).flatten(2).transpose(1, 2).softmax(1), nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.Conv2d(4, 4, 2)))
+
+
+PLANES = {0: "batch", 2: "height", 3: "width"}
+#: model -> the shape with which it is exported, its dynamic dimensions, other shapes
+RESIZED: dict[str, tuple[Any, tuple[int, ...], dict[int, str], list[tuple[int, ...]]]] = {
+    "mean of images": (lambda: pooled(2, nn.AdaptiveAvgPool2d), (1, 1, 16, 16), PLANES, [(1, 1, 32, 32), (3, 1, 47, 24), (2, 1, 8, 90)]),
+    "largest of images": (lambda: pooled(2, nn.AdaptiveMaxPool2d), (1, 1, 64, 64), PLANES, [(4, 1, 96, 95), (1, 1, 9, 15)]),
+    "mean of signals": (lambda: pooled(1, nn.AdaptiveAvgPool1d), (4, 1, 16), {0: "n", 2: "length"}, [(4, 1, 40), (1, 1, 31)]),
+    "strided": (lambda: nn.Conv2d(1, 2, 2, 2), (1, 1, 8, 8), PLANES, [(1, 1, 16, 16), (2, 1, 31, 5)]),
+    "sequence of pixels": (strided_tokens, (2, 1, 10, 12), PLANES, [(1, 1, 31, 20), (3, 1, 8, 47)]),
+    "average windows": (lambda: nn.AvgPool2d(3, 2), (1, 2, 9, 9), PLANES, [(2, 2, 20, 31)]),
+    "UNet": (lambda: models.UNet(1, 2, width=4, depth=3), (1, 1, 16, 16), PLANES, [(1, 1, 32, 32), (2, 1, 8, 40)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RESIZED)
+def test_sizes_behind_a_division(name: str) -> None:
+    make, shape, axes, others = RESIZED[name]
+    gpunet.manual_seed(0)
+    model = make().eval()
+    proto = gpunet.onnx.export(model, gpunet.randn(*shape), input_names=["x"], dynamic_axes={"x": axes})
+    for other in others:
+        x = gpunet.randn(*other)
+        with gpunet.no_grad():
+            expected = model(x).numpy()
+        numpy.testing.assert_allclose(runs(proto, x), expected, rtol=1e-4, atol=1e-5)
+    if "of images" in name:
+        assert [node.op_type for node in proto.graph.node if node.op_type.startswith("Global")]
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x[:, : max(1, x.shape[1] // 4)].mean(1), "a number is 2 for n=8 and 4 for n=17 and 8 for n=35; expected a multiple"),
+        (lambda x: x[:, -min(x.shape[1], 16) :].mean(1), "a number is -8 for n=8 and -9 for n=9 and -16 for n=17"),
+        (lambda x: nn.functional.max_pool1d(x[:, None], 2, ceil_mode=True), "of dynamic sizes, some of which have a window more"),
+        (lambda x: x * x.shape[1] if x.shape[1] < 12 else x, "the model runs 1 ops with n=8, and 0 with n=17|returns another value"),
+        (lambda x: x.reshape(3, 8), r"does not run with n=9 \(ShapeError: reshape: .*dynamic_axes=\{\}"),
+    ],
+)  # fmt: skip
+def test_sizes_that_are_no_multiple_are_refused(function: Any, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        gpunet.onnx.export(Applied(function), gpunet.randn(3, 8), input_names=["x"], dynamic_axes={"x": {1: "n"}})
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "message"),
+    [
+        (lambda x: x.reshape(1, 3), [(1, 3)], r"does not run with batch=2 .*; it was given batch=1\. Fix .*dynamic_axes="),
+        (lambda x, y: x.sum() + y.sum(), [(10, 3), (20, 3)], "'batch' has size 20 .*, and 10 in another one; name the dimensions by dyn"),
+        (lambda x: x.squeeze(), [(1, 3)], r"'output' has shape \(1, 3\) for batch=1; the model's has \(3,\)\. .*dynamic_axes=\{\}"),
+    ],
+)
+def test_messages_name_dynamic_axes(function: Any, args: list[tuple[int, ...]], message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        gpunet.onnx.export(Applied(function), tuple(gpunet.randn(*shape) for shape in args))
+
+
 def test_nested_arguments_and_outputs() -> None:
     model = Applied(lambda m, pair, flag, scale: {"a": m(pair[0]) * scale, "b": (pair[1],)} if flag else None, nn.Linear(3, 2))
     proto = gpunet.onnx.export(model, ((gpunet.randn(4, 3), gpunet.randn(4, 2)), True, 2.0))

@@ -170,6 +170,9 @@ class Builder:
         return self._sizes[key]
 
     def _dynamic_size(self, name: str) -> str:
+        if name in self.graph.made:
+            ref, at = self.graph.made[name]
+            return self.add("Shape", self.name(ref), start=at, end=at + 1)
         dim = Dim(1, (name,))
         for input_name, spec in self.graph.inputs:
             if dim in spec.shape:
