@@ -174,13 +174,14 @@ def pooled(dims: int, pool: Any) -> nn.Module:
 
 def strided_tokens() -> nn.Module:
     """A strided convolution whose pixels are a sequence, as in a vision transformer."""
-    return Applied(lambda m, x: m(x).flatten(2).transpose(1, 2).softmax(1), nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.Conv2d(4, 4, 2)))
+    convolutions = nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.Conv2d(4, 4, 2))
+    return Applied(lambda m, x: m(x).flatten(2).transpose(1, 2).softmax(1), convolutions)
 
 
 PLANES = {0: "batch", 2: "height", 3: "width"}
 #: model -> the shape with which it is exported, its dynamic dimensions, other shapes
 RESIZED: dict[str, tuple[Any, tuple[int, ...], dict[int, str], list[tuple[int, ...]]]] = {
-    "mean of images": (lambda: pooled(2, nn.AdaptiveAvgPool2d), (1, 1, 16, 16), PLANES, [(1, 1, 32, 32), (3, 1, 47, 24), (2, 1, 8, 90)]),
+    "mean of images": (lambda: pooled(2, nn.AdaptiveAvgPool2d), (1, 1, 16, 16), PLANES, [(1, 1, 32, 32), (3, 1, 47, 24)]),
     "largest of images": (lambda: pooled(2, nn.AdaptiveMaxPool2d), (1, 1, 64, 64), PLANES, [(4, 1, 96, 95), (1, 1, 9, 15)]),
     "mean of signals": (lambda: pooled(1, nn.AdaptiveAvgPool1d), (4, 1, 16), {0: "n", 2: "length"}, [(4, 1, 40), (1, 1, 31)]),
     "strided": (lambda: nn.Conv2d(1, 2, 2, 2), (1, 1, 8, 8), PLANES, [(1, 1, 16, 16), (2, 1, 31, 5)]),
@@ -208,10 +209,10 @@ def test_sizes_behind_a_division(name: str) -> None:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x: x[:, : max(1, x.shape[1] // 4)].mean(1), "a number is 2 for n=8 and 4 for n=17 and 8 for n=35; expected a multiple"),
+        (lambda x: x[:, : max(1, x.shape[1] // 4)].mean(1), "a number is 2 for n=8 and 4 for n=17 and 8 for n=35; expected"),
         (lambda x: x[:, -min(x.shape[1], 16) :].mean(1), "a number is -8 for n=8 and -9 for n=9 and -16 for n=17"),
         (lambda x: nn.functional.max_pool1d(x[:, None], 2, ceil_mode=True), "of dynamic sizes, some of which have a window more"),
-        (lambda x: x * x.shape[1] if x.shape[1] < 12 else x, "the model runs 1 ops with n=8, and 0 with n=17|returns another value"),
+        (lambda x: x * x.shape[1] if x.shape[1] < 12 else x, "the model runs 1 ops with n=8, and 0 with n=17"),
         (lambda x: x.reshape(3, 8), r"does not run with n=9 \(ShapeError: reshape: .*dynamic_axes=\{\}"),
     ],
 )  # fmt: skip
@@ -224,7 +225,7 @@ def test_sizes_that_are_no_multiple_are_refused(function: Any, message: str) -> 
     ("function", "args", "message"),
     [
         (lambda x: x.reshape(1, 3), [(1, 3)], r"does not run with batch=2 .*; it was given batch=1\. Fix .*dynamic_axes="),
-        (lambda x, y: x.sum() + y.sum(), [(10, 3), (20, 3)], "'batch' has size 20 .*, and 10 in another one; name the dimensions by dyn"),
+        (lambda x, y: x.sum() + y.sum(), [(10, 3), (20, 3)], "has size 20 .*, and 10 in another one; name the dimensions by dynamic_axes="),
         (lambda x: x.squeeze(), [(1, 3)], r"'output' has shape \(1, 3\) for batch=1; the model's has \(3,\)\. .*dynamic_axes=\{\}"),
     ],
 )
@@ -408,6 +409,21 @@ def test_loaded_model_trains_like_the_original() -> None:
     mine, theirs = model.state_dict(), loaded.state_dict()
     for key in theirs:
         numpy.testing.assert_allclose(theirs[key].numpy(), mine[key].numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_loaded_model_predicts_as_it_is() -> None:
+    """It is in eval mode: batch norms keep their statistics, and dropout does nothing."""
+    gpunet.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout())
+    for _ in range(3):
+        model(gpunet.randn(64, 3) * 3 + 1)
+    loaded = gpunet.onnx.load(gpunet.onnx.export(model, gpunet.randn(2, 3)).SerializeToString())
+    before, x = {key: value.clone() for key, value in loaded.state_dict().items()}, gpunet.randn(5, 3)
+    assert not loaded.training
+    assert_same(model.eval()(x), loaded(x))
+    assert all((value == before[key]).all() for key, value in loaded.state_dict().items())
+    loaded.train()(x)
+    assert not (loaded.state_dict()["1.running_mean"] == before["1.running_mean"]).all()
 
 
 def train(net: nn.Module, optimizer: Any, x: Any, y: Any) -> Any:

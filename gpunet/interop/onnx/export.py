@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gpunet.autograd import Tensor
 from gpunet.errors import ArgumentError, ExportError, MissingDependencyError
+from gpunet.interop.onnx.load import MAX_BYTES
 from gpunet.interop.tracing.graph import Graph
 from gpunet.interop.tracing.trace import Call, Dynamic, on_cpu, trace
 from gpunet.nn import Module
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 #: Versions of the operators that can be written, and the default.
 OPSETS, DEFAULT_OPSET = range(18, 22), 18
-_MAX_BYTES = 2**31 - 1  # of a file of protocol buffers
 
 
 def export(
@@ -90,7 +90,7 @@ def export(
         graph = trace(model, call, inputs, dynamic, writer.supports, folds)
         outputs = _output_names(graph, output_names)
         proto = writer.write(graph, outputs, opset, folds, export_params, keep_initializers_as_inputs)
-        if proto.ByteSize() > _MAX_BYTES:
+        if proto.ByteSize() > MAX_BYTES:
             size = proto.ByteSize()
             raise ExportError(f"the file would have {size} bytes; an ONNX file holds less than 2 GB. Export parts of the model")
         if verbose:

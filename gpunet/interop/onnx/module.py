@@ -156,7 +156,7 @@ def module_of(content: bytes, where: str) -> OnnxModule:
     if not model.graph.node and not model.graph.output:
         raise FormatError(f"{where} is damaged, or is no ONNX file: it has no graph")
     try:
-        return OnnxModule(model, where)
+        return OnnxModule(model, where).eval()
     except UnicodeDecodeError:
         raise FormatError(f"{where} is damaged: a text is not in UTF-8") from None
 
