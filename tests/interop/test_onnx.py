@@ -225,7 +225,7 @@ def test_sizes_that_are_no_multiple_are_refused(function: Any, message: str) -> 
     ("function", "args", "message"),
     [
         (lambda x: x.reshape(1, 3), [(1, 3)], r"does not run with batch=2 .*; it was given batch=1\. Fix .*dynamic_axes="),
-        (lambda x, y: x.sum() + y.sum(), [(10, 3), (20, 3)], "has size 20 .*, and 10 in another one; name the dimensions by dynamic_axes="),
+        (lambda x, y: x.sum() + y.sum(), [(10, 3), (20, 3)], "size 20 .*, and 10 in another one; name .* by dynamic_axes="),
         (lambda x: x.squeeze(), [(1, 3)], r"'output' has shape \(1, 3\) for batch=1; the model's has \(3,\)\. .*dynamic_axes=\{\}"),
     ],
 )

@@ -151,7 +151,7 @@ _LEAST_SIZES = 2  # with which a model must run beside that of the call
 
 
 def _record_sizes(record: Callable[[dict[str, int]], Exception | None], base: dict[str, int], name: str, size: int) -> None:
-    """Record with other sizes of one dimension; of a model that does not take all, such as one of multiples of 8, with further ones."""
+    """Record with other sizes of one dimension; with further ones if the model does not take all, such as multiples of 8 alone."""
     usual = (size + 1, 2 * size + 1, 4 * size + 3)
     further = (2 * size, 3 * size, 5 * size, size - 1, size // 2, size + 2, size + 3, size - 2)
     errors: list[tuple[int, Exception]] = []
