@@ -323,6 +323,15 @@ def test_memory_written_outside_of_ops_is_known() -> None:
             gpunet.onnx.export(Applied(function), gpunet.randn(3, 4))
 
 
+@pytest.mark.parametrize("name", ["add", "copy", "argmax"])
+def test_kernel_of_the_user_with_a_name_of_gpunet_is_refused(name: str) -> None:
+    source = f"template <class T> __global__ void {name}(T* y, const T* a, const T* b, long long n) {{}}"
+    op = gpunet.cuda_op(source, launch=lambda y: {"grid": 1, "block": 1, "n": y.size}, twin=lambda a, b: a - b)
+    for export in (gpunet.onnx.export, gpunet.export_c):
+        with pytest.raises(ExportError, match=rf"cuda_op '{name}' cannot be exported \(in the model \(Applied\)\)"):
+            export(Applied(lambda x: op(x, x * 2)), gpunet.randn(2, 3))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

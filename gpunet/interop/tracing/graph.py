@@ -61,7 +61,7 @@ class Node:
 
     Attributes:
         op: its name, that of :data:`gpunet.autograd.OPS` without leading underscore; of launches that are no ops, such as
-            comparisons, the name in ``LAUNCHES`` of the recorder.
+            comparisons, the name in ``UFUNCS`` or ``SHIMS`` of the recorder.
         inputs: references, Python numbers, and None.
         options: its keyword arguments.
         outputs: shapes and dtypes of the results.
