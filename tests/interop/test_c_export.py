@@ -160,8 +160,9 @@ def test_names_that_are_taken(name: str) -> None:
 
 BOOLEANS = {
     "cast": lambda x: x.bool().float(), "sum": lambda x: ((x > 0) + (x > 1)).float(),
-    "product": lambda x: ((x > 0) * (x < 2)).float(), "factor": lambda x: x.bool() * 1.5, "choice": lambda x: gpunet.where(x.bool(), x, 1.0),
-    "chosen": lambda x: gpunet.where(x > 1, x > 2, x < 0).float(), "equality": lambda x: (x.bool() == (x > -10)).float(),
+    "product": lambda x: ((x > 0) * (x < 2)).float(), "factor": lambda x: x.bool() * 1.5,
+    "choice": lambda x: gpunet.where(x.bool(), x, 1.0), "chosen": lambda x: gpunet.where(x > 1, x > 2, x < 0).float(),
+    "equality": lambda x: (x.bool() == (x > -10)).float(),
 }  # fmt: skip
 
 

@@ -467,6 +467,58 @@ def test_call_of_a_loaded_model(tmp_path: Path) -> None:
         gpunet.onnx.load(gpunet.onnx.export(nn.Embedding(4, 2), gpunet.tensor([1])).SerializeToString())(gpunet.tensor([9]))
 
 
+def of_one_node(operator: str, inputs: list[tuple[str, Any]], outputs: list[str], opset: int = 18, **attributes: Any) -> Any:
+    """The model of a node with the input x of float32, initializers, and its last output."""
+    helper, kind = onnx.helper, onnx.TensorProto
+    node = helper.make_node(operator, ["x", *(name for name, _ in inputs)], outputs, **attributes)
+    tensors = [onnx.numpy_helper.from_array(numpy.asarray(value), name) for name, value in inputs if name]
+    x, y = (helper.make_tensor_value_info(name, kind.FLOAT, None) for name in ("x", outputs[-1]))
+    graph = helper.make_graph([node], "one node", [x], [y], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+_STATISTICS = [(name, numpy.ones(2, numpy.float32)) for name in "wbmv"]
+_SCALES = [("", None), ("scales", numpy.array([1, 1, 2, 2], numpy.float32))]
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs", "attributes", "message"),
+    [
+        ("BatchNormalization", _STATISTICS, {"training_mode": 1}, "training_mode=1"),
+        ("Resize", _SCALES, {"mode": "cubic", "exclude_outside": 1}, "exclude_outside=1"),
+        ("Resize", _SCALES, {"mode": "linear", "antialias": 1}, "antialias=1"),
+        ("LayerNormalization", _STATISTICS[:2], {"stash_type": 10}, "stash_type=10"),
+        ("DepthToSpace", [], {"blocksize": 2, "mode": "other"}, "mode='other'"),
+        ("GRU", _STATISTICS[:2], {"direction": "sideways"}, "direction='sideways'"),
+    ],
+)  # fmt: skip
+def test_attributes_without_an_implementation_are_refused(operator: str, inputs: Any, attributes: Any, message: str) -> None:
+    content = of_one_node(operator, inputs, ["y"], **attributes).SerializeToString()
+    with pytest.raises(FormatError, match=rf"^the file: node 0 \({operator}\): {message} is not supported$"):
+        gpunet.onnx.load(content)
+
+
+def test_inputs_without_an_implementation_are_refused() -> None:
+    dropout = of_one_node("Dropout", [("ratio", numpy.float32(0.5)), ("mode", numpy.bool_(True))], ["y"])
+    resize = of_one_node("Resize", [("", None), ("", None), ("sizes", numpy.array([1, 1, 1, 1]))], ["y"], mode="linear",
+                         coordinate_transformation_mode="pytorch_half_pixel")  # fmt: skip
+    norm = of_one_node("LayerNormalization", _STATISTICS[:2], ["z", "mean", "y"])
+    messages = (r"\(Dropout\): training_mode=True", r"\(Resize\): .* to one pixel", r"has 1 results; the output 'mean'")
+    for proto, message in zip((dropout, resize, norm), messages):
+        with pytest.raises(FormatError, match=rf"^the file: node 0 .*{message} is not supported$"):
+            gpunet.onnx.load(proto.SerializeToString())(gpunet.randn(1, 1, 4, 2))
+
+
+def test_split_into_unequal_parts_and_power_of_integers() -> None:
+    split, x = of_one_node("Split", [], ["a", "b", "c"], num_outputs=3), gpunet.randn(5)
+    numpy.testing.assert_array_equal(gpunet.onnx.load(split.SerializeToString())(x).numpy(), runs(split, x))
+    many = gpunet.onnx.load(of_one_node("Split", [], ["a", "b", "c", "d"], num_outputs=4).SerializeToString())
+    assert many(x).shape == (0,)
+    power = of_one_node("Pow", [("exponent", numpy.float32(2.0))], ["y"])
+    found = gpunet.onnx.load(power.SerializeToString())(gpunet.tensor([1, 2, 3]))
+    assert found.dtype == gpunet.int64 and found.tolist() == [1, 4, 9]
+
+
 def torch_models(torch: Any) -> dict[str, tuple[Any, Any]]:
     t = torch.nn
     cnn = [t.Conv2d(3, 8, 3, 2, 1), t.BatchNorm2d(8), t.ReLU6(), t.MaxPool2d(2), t.ConvTranspose2d(8, 4, 2, 2), t.GroupNorm(2, 4),

@@ -110,6 +110,9 @@ class OnnxModule(Module):
             values[name] = found
         for step in self._steps:
             results = _run(step, [values[name] for name in step.inputs], self.training)
+            missing = [name for name in step.outputs[len(results) :] if not name.startswith("\0")]
+            if missing:
+                raise FormatError(f"{step.where} has {len(results)} results; the output {missing[0]!r} is not supported")
             values.update(zip(step.outputs, results))
         outputs = [wrap(values[name]) for name in self.output_names]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
@@ -140,7 +143,8 @@ def _run(step: Step, inputs: Sequence[Any], is_training: bool) -> Sequence[Any]:
     except OutOfRangeError:
         raise  # of the user's indices
     except (GpunetError, ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
-        raise FormatError(f"{step.where}: {error}") from error
+        text = str(error)
+        raise FormatError(text if text.startswith(step.where) else f"{step.where}: {text}") from error
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------------
@@ -222,6 +226,8 @@ def _steps(graph: onnx.GraphProto, opset: int, where: str) -> Iterator[Step]:
             raise FormatError(f"{at}: attribute {min(unknown)!r} is not supported")
         try:
             operator.check(attributes)
+        except FormatError:
+            raise
         except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise FormatError(f"{at}: {error}") from None
         outputs = tuple(name or f"\0{number}" for name in node.output)
