@@ -45,6 +45,7 @@ class OnnxModule(Module):
     Attributes:
         input_names, output_names: of the graph.
         input_shapes: for each input its shape; a name or None stands for a size that is not fixed.
+        input_dtypes: for each input its dtype; None for a type that gpunet does not have.
     """
 
     def __init__(self, model: onnx.ModelProto, where: str) -> None:
@@ -55,6 +56,7 @@ class OnnxModule(Module):
         inputs = [value for value in graph.input if value.name not in initializers]
         self.input_names = tuple(value.name for value in inputs)
         self.input_shapes = tuple(map(_shape, inputs))
+        self.input_dtypes = tuple(DTYPES.get(value.type.tensor_type.elem_type) for value in inputs)
         self.output_names = tuple(value.name for value in graph.output)
         #: initializers and constants that do not train, as NumPy arrays: they are on no device
         self.constants: dict[str, numpy.ndarray] = {}
