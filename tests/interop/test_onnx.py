@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,52 @@ def test_names_shapes_and_parameters(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     gpunet.onnx.export(model, (gpunet.randn(2, 5),), buffer)
     assert onnx.load_from_string(buffer.getvalue()).graph.input[0].name == "input"
+
+
+def test_names_of_outputs_are_kept() -> None:
+    """Names that operators, parameters or inputs would have."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU())
+    for name in ("relu", "gemm", "0.weight", "constant"):
+        assert gpunet.onnx.export(model, gpunet.randn(2, 3), output_names=[name]).graph.output[0].name == name
+    model = Applied(lambda m, x: (x * m.output).relu(), nn.ReLU())
+    model.inner.output = nn.Parameter(gpunet.ones(3))
+    model.output = model.inner.output
+    proto = gpunet.onnx.export(model, gpunet.randn(2, 3))
+    assert [value.name for value in proto.graph.output] == ["model_output"]
+    assert [value.name for value in proto.graph.initializer] == ["output"]
+    assert gpunet.onnx.export(nn.ReLU(), gpunet.randn(2), input_names=["output"]).graph.output[0].name == "model_output"
+
+
+EXPORTS = (gpunet.onnx.export, gpunet.export_c)
+
+
+@pytest.mark.parametrize("export", EXPORTS)
+def test_lazy_module_that_has_not_run(export: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"'0\.weight' of the model has no shape yet, .*; call the model once before"):
+        export(nn.Sequential(nn.LazyLinear(3)), gpunet.randn(2, 3))
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    gpunet.distributed.init_process_group()
+    yield
+    gpunet.distributed.destroy_process_group()
+
+
+def test_what_is_in_a_model_for_several_processes(process_group: None) -> None:
+    inner = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    for model in (nn.parallel.DistributedDataParallel(inner), nn.DataParallel(inner)):
+        proto = gpunet.onnx.export(model, gpunet.randn(2, 3))
+        assert {tensor.name for tensor in proto.graph.initializer} == {k for k in inner.state_dict() if "num_batches" not in k}
+        assert "in 0 (Linear)" in gpunet.export_c(model, gpunet.randn(2, 3)) and model.training and inner.training
+
+
+@pytest.mark.parametrize("export", EXPORTS)
+def test_missing_folder_is_named(export: Any, tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "net"
+    with pytest.raises(FileNotFoundError) as caught:
+        export(nn.Linear(3, 2), gpunet.randn(2, 3), path)
+    assert str(caught.value) == f"[Errno 2] No such file or directory: '{path}'"
 
 
 def test_static_sizes_and_opsets() -> None:
@@ -339,6 +386,7 @@ def test_kernel_of_the_user_with_a_name_of_gpunet_is_refused(name: str) -> None:
         ({"input_names": ["a", "b"]}, r"input_names=\['a', 'b'\]; expected 1 name"),
         ({"output_names": ["input"]}, "'input' names an input and an output"),
         ({"dynamic_axes": {"y": {0: "n"}}}, "dynamic_axes has 'y'; the inputs are input"),
+        ({"dynamic_axes": {"output_typo": {0: "n"}}}, "'output_typo'; the inputs are input, and the outputs output"),
         ({"dynamic_axes": {"input": {2: "n"}}}, "expected dimensions of"),
         ({"dynamic_shapes": ({}, {})}, "expected one entry for each of 1 tensors"),
         ({"dynamic_shapes": ({0: "n"},), "dynamic_axes": {}}, "got both"),

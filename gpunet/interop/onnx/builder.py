@@ -40,9 +40,10 @@ class Builder:
         graph: the traced pass.
         opset: version of the operators.
         folds: compute what depends on parameters alone.
+        reserved: names that no value gets: those of the outputs.
     """
 
-    def __init__(self, graph: Graph, opset: int, folds: bool = True) -> None:
+    def __init__(self, graph: Graph, opset: int, folds: bool = True, reserved: Sequence[str] = ()) -> None:
         self.graph, self.opset, self.folds = graph, opset, folds
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}  # weights
@@ -50,7 +51,7 @@ class Builder:
         self._names: dict[Ref, str] = {}
         self._numbers: dict[tuple[str, bytes], str] = {}
         self._sizes: dict[str, str] = {}
-        self._taken: set[str] = {name for name, _ in graph.inputs}
+        self._taken: set[str] = {name for name, _ in graph.inputs} | {*reserved}
         self._node = Node("", (), {}, [])
         for number, (name, _) in enumerate(graph.inputs):
             self._names[Ref("input", number)] = name

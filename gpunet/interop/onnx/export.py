@@ -49,7 +49,8 @@ def export(
         export_params: with False, parameters and buffers are inputs of the graph, without values, and nothing is folded.
         verbose: log the graph as text, at level INFO of the logger "gpunet.interop.onnx.export".
         input_names: names of the tensors among the arguments, by default those of the parameters of ``forward``.
-        output_names: names of the tensors that the model returns, by default "output", or "output_0", "output_1", ...
+        output_names: names of the tensors that the model returns, by default "output", or "output_0", "output_1", ...; a parameter
+            of the same name gets another one.
         opset_version: version of the operators, 18 to 21; 18 by default.
         do_constant_folding: compute what depends on parameters alone now; with False, it is computed by the graph.
         dynamic_axes: by input name the dimensions of any size, as {0: "batch"} or [0]; names of outputs are accepted, too, and
@@ -89,6 +90,8 @@ def export(
         folds = do_constant_folding and export_params
         graph = trace(model, call, inputs, dynamic, writer.supports, folds)
         outputs = _output_names(graph, output_names)
+        _check_axes(dynamic_axes, inputs, outputs)
+        _check_axes(dynamic_shapes, inputs, outputs, "dynamic_shapes")
         proto = writer.write(graph, outputs, opset, folds, export_params, keep_initializers_as_inputs)
         if proto.ByteSize() > MAX_BYTES:
             size = proto.ByteSize()
@@ -138,7 +141,11 @@ def _output_names(graph: Graph, given: Sequence[str] | None) -> list[str]:
         if taken:
             raise ArgumentError(f"onnx.export: {min(taken)!r} names an input and an output; expected different names")
         return [*given]
-    return ["output"] if count == 1 else [f"output_{number}" for number in range(count)]
+    taken = {name for name, _ in graph.inputs} | graph.parameters.keys()
+    found = ["output"] if count == 1 else [f"output_{number}" for number in range(count)]
+    while taken.intersection(found):  # the parameters keep their names
+        found = [f"model_{name}" for name in found]
+    return found
 
 
 def _check_names(argument: str, names: Sequence[str], count: int) -> None:
@@ -146,6 +153,18 @@ def _check_names(argument: str, names: Sequence[str], count: int) -> None:
         raise ArgumentError(f"onnx.export: {argument}={names!r}; expected {count} name{'s' * (count != 1)}")
     if len(set(names)) != count:
         raise ArgumentError(f"onnx.export: {argument}={names!r}; expected different names")
+
+
+def _check_axes(given: Any, inputs: Sequence[str], outputs: Sequence[str], argument: str = "dynamic_axes") -> None:
+    """Check that each name is that of an input or output."""
+    if not isinstance(given, Mapping):
+        return
+    unknown = given.keys() - {*inputs} - {*outputs}
+    if unknown:
+        raise ArgumentError(
+            f"onnx.export: {argument} has {min(unknown)!r}; the inputs are {', '.join(inputs)}, and the outputs "
+            f"{', '.join(outputs) or 'are named by output_names'}"
+        )
 
 
 def _dynamic(
@@ -162,9 +181,8 @@ def _dynamic(
     given = axes if shapes is None else shapes
     if given is None:
         return [{0: "batch"} if tensor.ndim else {} for tensor in call.tensors]
-    unknown = given.keys() - {*names} - {*output_names} - {name for name in given if name.startswith("output")}
-    if unknown:
-        raise ArgumentError(f"onnx.export: {argument} has {min(unknown)!r}; the inputs are {', '.join(names)}")
+    # those that the model returns have their names after it has run, see _check_axes
+    _check_axes(given, names, [*output_names, *(name for name in given if name.startswith("output"))], argument)
     found = []
     for name, tensor in zip(names, call.tensors):
         value = given.get(name) or {}

@@ -18,6 +18,8 @@ from gpunet.errors import ArgumentError, ExportError
 from gpunet.interop.tracing.graph import Counting, Dim, Graph, Node, Ref, Repeated, Shape, Spec, is_static
 from gpunet.interop.tracing.recorder import Recorder
 from gpunet.nn import Module
+from gpunet.nn.module import UninitializedBuffer, UninitializedParameter
+from gpunet.nn.parallel import DataParallel, DistributedDataParallel
 from gpunet.ops.convert import clone
 
 #: input -> its dynamic dimensions -> their names.
@@ -56,7 +58,18 @@ def _wrapped(value: Any) -> Any:
 
 
 def on_cpu(model: Module, args: Any, kwargs: Mapping[str, Any] | None) -> tuple[Module, Call]:
-    """The model and the arguments of a call on the CPU; a copy of a model on a GPU."""
+    """The model and the arguments of a call on the CPU; a copy of a model on a GPU, and what is in one for several processes.
+
+    Raises:
+        ArgumentError: there is no tensor among the arguments, or a lazy module has not run.
+    """
+    if isinstance(model, (DataParallel, DistributedDataParallel)):
+        model = model.module
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+            raise ArgumentError(
+                f"export: {name!r} of the model has no shape yet, since a lazy module has not run; call the model once before"
+            )
     if any(not tensor.is_cpu for tensor in [*model.parameters(), *model.buffers()]):
         model = copy.deepcopy(model).cpu()
     call = Call.of(args, kwargs)
