@@ -18,8 +18,7 @@ from gpunet.nn import Module
 from gpunet.ops.compare import isnan
 from gpunet.ops.creation import tensor
 from gpunet.ops.elementwise import where
-from gpunet.ops.join import cat
-from gpunet.ops.softmax import softmax
+from gpunet.train.predict import probabilities
 from gpunet.train.run_folder import load_run
 
 
@@ -63,10 +62,7 @@ class Predictor(Module):
         outputs: Any = self.network(where(isnan(features), 0.0, shifted))
         if not self.classes:
             return outputs[:, :1] * self.target_scale + self.target_mean
-        if self.loss == "cross_entropy":
-            return softmax(outputs, 1)
-        last = outputs.sigmoid()  # one output, of two classes
-        return cat([1 - last, last], 1)
+        return probabilities(outputs, self.loss)
 
 
 def model_in(path: str | os.PathLike[str], batch: int = 1) -> tuple[Module, tuple[Tensor, ...]]:

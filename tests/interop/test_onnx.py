@@ -168,6 +168,12 @@ def process_group() -> Iterator[None]:
     gpunet.distributed.destroy_process_group()
 
 
+def test_arguments_of_pytorch_without_effect() -> None:
+    gpunet.onnx.export(nn.Linear(3, 2), gpunet.randn(2, 3), dynamo=False, external_data=False, optimize=False)
+    with pytest.raises(TypeError, match="training"):
+        gpunet.onnx.export(nn.Linear(3, 2), gpunet.randn(2, 3), training=1)  # type: ignore[call-arg]
+
+
 def test_what_is_in_a_model_for_several_processes(process_group: None) -> None:
     inner = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     for model in (nn.parallel.DistributedDataParallel(inner), nn.DataParallel(inner)):
@@ -315,6 +321,12 @@ def branch(x: Any) -> Any:
     return x if x.sum().item() > 0 else -x
 
 
+def part_in_place(x: Any) -> Any:
+    z = x.clone()
+    z[:, 0].mul_(2)
+    return z
+
+
 def detached(x: Any) -> Any:
     x = x.detach()
     return x.add_(1) * x
@@ -325,6 +337,7 @@ def detached(x: Any) -> Any:
     [
         (branch, r"item\(\).* cannot be exported \(in the model \(Applied\)\)"),
         (lambda x: x[x > 0], "indexing with a boolean mask"),
+        (part_in_place, "a change in place cannot be exported: mul_ on a view"),
         (lambda x: x + gpunet.rand(4), r"add \(in the model \(Applied\)\) reads a constant of shape \(4,\).* draws random numbers"),
         (lambda x: nn.functional.dropout(x, 0.5, True), "dropout has no translation to ONNX.*in the model"),
         (lambda x: gpunet.linalg.inv(x[:, :3, None] @ x[:, None, :3]), "translation|cannot be exported"),
@@ -345,6 +358,12 @@ def stale(x: Any) -> Any:
     return view.detach() * 2
 
 
+def on_a_view(x: Any) -> Any:
+    z = x.clone().view(-1)
+    z.mul_(2)  # which autograd refuses if a gradient is required
+    return z.reshape(x.shape) + x
+
+
 def test_memory_written_outside_of_ops_is_known() -> None:
     def partly(x: Any) -> Any:
         with gpunet.no_grad():
@@ -363,7 +382,10 @@ def test_memory_written_outside_of_ops_is_known() -> None:
     twice = lambda x: (x.exp(),) * 2  # noqa: E731
     counted = lambda x: x * (gpunet.arange(x.shape[0]) ** 2).unsqueeze(1)  # noqa: E731
     compared = lambda x: (x > 0).float() + (x.argmax(1, keepdim=True) == 1)  # noqa: E731
-    for function in (detached, lambda x: x.view(-1).add(1).view(x.shape), compared, counted, topmost, triangles, twice, stale):
+    known: tuple[Any, ...] = (
+        on_a_view, detached, lambda x: x.view(-1).add(1).view(x.shape), compared, counted, topmost, triangles, twice, stale
+    )
+    for function in known:
         gpunet.onnx.export(Applied(function), gpunet.randn(3, 4))
     for function in (partly, copied):
         with pytest.raises(ExportError, match="cannot be exported"):
@@ -419,7 +441,7 @@ def test_a_result_that_depends_on_the_batch_is_found(monkeypatch: pytest.MonkeyP
     from gpunet.interop.onnx.builder import TRANSLATIONS
 
     monkeypatch.setitem(TRANSLATIONS, "mean", lambda b, node, x: b.add("Div", b.add("ReduceSum", x, b.integers([0]), keepdims=0),
-                                                                          b.number(4, numpy.float32)))  # fmt: skip
+                                                                          b.constant(4, numpy.float32)))  # fmt: skip
     with pytest.raises(ExportError, match="differ for batch=6"):
         gpunet.onnx.export(Applied(lambda x: x.mean(0)), gpunet.randn(4, 3))
 

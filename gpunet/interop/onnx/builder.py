@@ -223,10 +223,6 @@ class Builder:
                 return self.constant(numpy.asarray(value).astype(dtype))
         return value if self.spec(number).dtype == dtype else self.cast(value, dtype)
 
-    def number(self, value: float, dtype: Any) -> str:
-        """A number as a 0-d constant."""
-        return self.constant(value, dtype)
-
 
 def _tensor(array: numpy.ndarray, name: str) -> onnx.TensorProto:
     return numpy_helper.from_array(numpy.ascontiguousarray(array).reshape(array.shape), name)

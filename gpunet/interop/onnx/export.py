@@ -32,16 +32,17 @@ def export(
     export_params: bool = True, verbose: bool | None = None, input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None, opset_version: int | None = None, do_constant_folding: bool = True,
     dynamic_axes: Mapping[str, Any] | None = None, dynamic_shapes: Any = None, keep_initializers_as_inputs: bool = False,
-    verify: bool = True,
+    verify: bool = True, dynamo: bool = True, external_data: bool = False, optimize: bool = True,
 ) -> onnx.ModelProto:  # fmt: skip
     """Export the forward pass of a model as an ONNX file.
 
     The model runs in eval mode, and each module is in its mode again afterwards.  The ops of the run become operators; a model that
     chooses by the values of its inputs is refused.  Before the file is written, onnxruntime runs it on the arguments, and with
-    other sizes of dynamic dimensions; its results must agree with the model's within 1e-5 of the largest.
+    other sizes of dynamic dimensions, odd and even ones up to 5 times as large; its results must agree with the model's within
+    1e-5 of the largest.
 
     Args:
-        model: a module; on a GPU, a copy on the CPU is exported.
+        model: a module; on a GPU, a copy on the CPU is exported, and of DistributedDataParallel its ``module``.
         args: the arguments of a call: a tensor, or a tuple of tensors, of tuples, lists and dicts of tensors, and of other values,
             which are constant in the file.
         f: a path or a binary file.  A path is written beside its place and renamed, so that it is whole or not there.
@@ -58,6 +59,8 @@ def export(
         dynamic_shapes: the same by position of the tensors, or by name: ({0: "batch"}, None).
         keep_initializers_as_inputs: list the parameters among the inputs of the graph, too, with their values as defaults.
         verify: compare the results of onnxruntime.
+        dynamo, optimize: have no effect: there is one exporter.
+        external_data: has no effect: there is one file, which has the weights.
 
     Returns:
         The model, an ``onnx.ModelProto``.

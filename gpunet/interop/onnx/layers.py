@@ -232,7 +232,7 @@ def _normalized_rows(b: Builder, node: Node, x: str, w: str | None, bias: str | 
             parameters = [w] if bias is None else [w, bias]
             return b.add("LayerNormalization", x, *parameters, axis=-len(trailing), epsilon=float(o["eps"]))
         squares = reduced(b, "ReduceMean", b.add("Mul", x, x), range(-len(trailing), 0), True)
-        y = b.add("Div", x, b.add("Sqrt", b.add("Add", squares, b.number(o["eps"], dtype))))
+        y = b.add("Div", x, b.add("Sqrt", b.add("Add", squares, b.constant(o["eps"], dtype))))
         y = y if w is None else b.add("Mul", y, w)
         return y if bias is None else b.add("Add", y, bias)
     if not o["is_centred"] or not is_static((c, groups)):
@@ -266,9 +266,9 @@ def _embedding_bag(b: Builder, node: Node, weight: str, index: str, factors: str
         return reduced(b, {"sum": "ReduceSum", "mean": "ReduceMean", "max": "ReduceMax"}[mode], rows, [1], False)
     counts = b.add("Unsqueeze", b.add("Not", b.add("Equal", index, b.constant(padding, b.spec(1).dtype))), last)
     number = reduced(b, "ReduceSum", b.cast(counts, dtype), [1], False)
-    zero, one = b.number(0, dtype), b.number(1, dtype)
+    zero, one = b.constant(0, dtype), b.constant(1, dtype)
     if mode == "max":
-        found = reduced(b, "ReduceMax", b.add("Where", counts, rows, b.number(-math.inf, dtype)), [1], False)
+        found = reduced(b, "ReduceMax", b.add("Where", counts, rows, b.constant(-math.inf, dtype)), [1], False)
         return b.add("Where", b.add("Equal", number, zero), zero, found)
     total = reduced(b, "ReduceSum", b.add("Where", counts, rows, zero), [1], False)
     return total if mode == "sum" else b.add("Div", total, b.add("Max", number, one))

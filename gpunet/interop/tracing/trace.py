@@ -14,7 +14,7 @@ from gpunet.autograd import Tensor, enable_grad, make_tensor, wrap
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_floating, is_inexact
 from gpunet.captured.ir import tree_leaves, tree_map
-from gpunet.errors import ArgumentError, ExportError
+from gpunet.errors import ArgumentError, ExportError, InPlaceError
 from gpunet.interop.tracing.graph import Counting, Dim, Graph, Node, Ref, Repeated, Shape, Spec, is_static
 from gpunet.interop.tracing.recorder import Recorder
 from gpunet.nn import Module
@@ -204,13 +204,28 @@ class Recording(NamedTuple):
 def _record(
     model: Module, call: Call, tensors: Sequence[Tensor], supports: Callable[[str, dict[str, Any]], bool]
 ) -> Recording:
+    copies = [make_tensor(numpy.array(tensor.array)) for tensor in tensors]
+    try:
+        return _recorded(model, call, tensors, supports, True)
+    except InPlaceError as error:  # of a view, which without a gradient may be changed
+        try:
+            return _recorded(model, call, copies, supports, False)
+        except ExportError:
+            raise ExportError(f"a change in place cannot be exported: {error}") from None
+
+
+def _recorded(
+    model: Module, call: Call, tensors: Sequence[Tensor], supports: Callable[[str, dict[str, Any]], bool], with_gradients: bool
+) -> Recording:
+    """The recording; with gradients, in-place methods run ops."""
     recorder = Recorder(model, supports)
-    with enable_grad(), recorder.recording(model):  # with gradients, in-place methods run ops
+    with enable_grad(), recorder.recording(model):
         given = []
         for tensor in tensors:
             recorder.add_input(tensor)
             if is_floating(tensor.dtype):
-                tensor = clone(tensor.requires_grad_())  # neither a leaf nor a view, which could not be changed in place
+                # neither a leaf nor a view, which could not be changed in place
+                tensor = clone(tensor.requires_grad_(with_gradients))
             given.append(tensor)
         outputs = [recorder.value(output) for output in call.run(model, given)]
     return _pruned(recorder, outputs)
