@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor
+from gpunet.autograd import Tensor, no_grad
+from gpunet.backend.dtypes import is_floating
 from gpunet.data.columns import Column
-from gpunet.errors import ArgumentError, CheckpointError
+from gpunet.errors import ArgumentError, CheckpointError, OutOfRangeError
 from gpunet.interop.onnx.load import load
+from gpunet.interop.tracing.graph import Spec
 from gpunet.nn import Module
 from gpunet.ops.compare import isnan
-from gpunet.ops.creation import tensor, zeros
+from gpunet.ops.creation import tensor
 from gpunet.ops.elementwise import where
-from gpunet.ops.join import cat
-from gpunet.ops.softmax import softmax
+from gpunet.train.predict import probabilities
 from gpunet.train.run_folder import load_run
 
 
@@ -61,32 +62,54 @@ class Predictor(Module):
         outputs: Any = self.network(where(isnan(features), 0.0, shifted))
         if not self.classes:
             return outputs[:, :1] * self.target_scale + self.target_mean
-        if self.loss == "cross_entropy":
-            return softmax(outputs, 1)
-        last = outputs.sigmoid()  # one output, of two classes
-        return cat([1 - last, last], 1)
+        return probabilities(outputs, self.loss)
 
 
 def model_in(path: str | os.PathLike[str], batch: int = 1) -> tuple[Module, tuple[Tensor, ...]]:
     """The model in a run folder or an ONNX file, and arguments of a call with ``batch`` samples.
 
+    The arguments are random, so that an export that computes something else is found: floating numbers are normal, for a run folder
+    with the mean and scale of the features; integers, such as tokens, are in the range that the model takes.
+
     Raises:
-        ArgumentError: there is neither, or the shape of an input is not fixed in another dimension than the first.
+        ArgumentError: there is neither, or an input has a shape that is not fixed in another dimension than the first, or a type
+            that gpunet does not have.
         CheckpointError, FormatError: it is damaged.
     """
     if batch < 1:
         raise ArgumentError(f"export: a batch of {batch}; expected 1 or more")
-    place = Path(path)
+    place, random = Path(path), numpy.random.default_rng(0)
     if place.is_dir():
         predictor = Predictor(place)
-        return predictor, (zeros(batch, predictor.num_features),)
+        features = random.normal(size=(batch, predictor.num_features)).astype(numpy.float32)
+        return predictor, (tensor(features) * predictor.scale + predictor.mean,)
     if place.suffix != ".onnx":
         raise ArgumentError(f"export: {str(path)!r} is no folder of gpunet train, and no .onnx file")
     model = load(place)
-    arguments = []
-    for name, shape in zip(model.input_names, model.input_shapes):
-        sizes = [batch if dim == 0 and not isinstance(size, int) else size for dim, size in enumerate(shape)]
+    specs: list[Spec] = []
+    for name, shape, dtype in zip(model.input_names, model.input_shapes, model.input_dtypes):
+        sizes = tuple(batch if dim == 0 and not isinstance(size, int) else size for dim, size in enumerate(shape))
         if not all(isinstance(size, int) for size in sizes):
             raise ArgumentError(f"export: the input {name!r} has shape {shape}; expected fixed sizes but the first")
-        arguments.append(zeros(*sizes))
-    return model, tuple(arguments)
+        if dtype is None:
+            raise ArgumentError(f"export: the input {name!r} has a type that gpunet does not have; expected numbers or booleans")
+        specs.append(Spec(sizes, dtype))
+    return model, _arguments(model, specs, random)
+
+
+def _arguments(model: Module, specs: list[Spec], random: numpy.random.Generator) -> tuple[Tensor, ...]:
+    """Random inputs, with integers that the model takes as indices."""
+    for limit in (100, 10, 2, 1):
+        arguments = tuple(
+            tensor((random.normal(size=shape) if is_floating(dtype) else random.integers(0, limit, shape)).astype(dtype))
+            for shape, dtype in specs
+        )
+        try:
+            with no_grad():
+                model(*arguments)
+        except OutOfRangeError:
+            if limit > 1:
+                continue
+            raise
+        break
+    return arguments

@@ -12,7 +12,11 @@ from pathlib import Path
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[str]:
     """Yield the path of a new file in the same folder, which takes the place of ``path`` when the block ends without an error."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    except OSError as error:
+        error.filename = str(path)  # what the user knows
+        raise
     try:
         os.close(handle)
         yield temporary

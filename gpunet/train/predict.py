@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import no_grad
+from gpunet.autograd import Tensor, no_grad
 from gpunet.data.columns import Column
 from gpunet.data.split import Standardisation
 from gpunet.data.table import Table, read_csv
@@ -51,6 +51,14 @@ class Predictions:
         return text.getvalue()
 
 
+def probabilities(outputs: Tensor, loss: str) -> Tensor:
+    """The probability of each class, of the outputs of a network that was trained with a loss of classes."""
+    if loss == "cross_entropy":
+        return softmax(outputs, 1)
+    last = outputs.sigmoid()  # one output, of two classes
+    return cat([1 - last, last], 1)
+
+
 def predict(run: str | os.PathLike[str], data: str | os.PathLike[str], device: Any = "cpu") -> Predictions:
     """Predict the target of each row of a CSV file.
 
@@ -77,11 +85,8 @@ def predict(run: str | os.PathLike[str], data: str | os.PathLike[str], device: A
     with no_grad():
         parts = [model(tensor(features[i : i + _BATCH], device=device)) for i in range(0, len(features), _BATCH)]
         outputs = cat(parts)
-        if config["loss"] != "cross_entropy" and class_names:  # one output, of two classes
-            last = outputs.sigmoid()
-            outputs = cat([1 - last, last], 1)
-        elif class_names:
-            outputs = softmax(outputs, 1)
+        if class_names:
+            outputs = probabilities(outputs, config["loss"])
     found = outputs.cpu().numpy()
     if not class_names:
         numbers = found[:, 0].astype(float) * standardisation.target_scale + standardisation.target_mean

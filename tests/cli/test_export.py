@@ -84,6 +84,27 @@ def test_onnx_file_as_c() -> None:
         model_in("any.onnx")
 
 
+def test_a_wrong_translation_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arguments are not zeros, of which many functions have the same value."""
+    from gpunet.interop.onnx.builder import TRANSLATIONS
+
+    gpunet.onnx.export(gpunet.nn.Sequential(gpunet.nn.Linear(3, 3, bias=False), gpunet.nn.Tanh()), gpunet.randn(2, 3), "tanh.onnx")
+    run("--target", "size", "--ignore", "price")
+    monkeypatch.setitem(TRANSLATIONS, "activation", lambda b, node, x: b.add("Softsign", x))
+    monkeypatch.setitem(TRANSLATIONS, "tanh", lambda b, node, x: b.add("Softsign", x))
+    for model in ("tanh.onnx", "run"):
+        assert main(["export", "--onnx", model, "-o", "wrong.onnx"]) == 2
+    assert not Path("wrong.onnx").exists()
+
+
+def test_model_of_tokens() -> None:
+    model = gpunet.nn.Sequential(gpunet.nn.Embedding(5, 3), gpunet.nn.Flatten(), gpunet.nn.Linear(6, 2))
+    gpunet.onnx.export(model, gpunet.randint(0, 5, (2, 2)), "tokens.onnx")
+    _, (tokens,) = model_in("tokens.onnx", 3)
+    assert tokens.dtype == gpunet.int64 and tokens.shape == (3, 2) and 0 <= tokens.min() <= tokens.max() < 5
+    assert main(["export", "--onnx", "tokens.onnx", "-o", "again.onnx"]) == 0
+
+
 def test_errors(capsys: pytest.CaptureFixture[str]) -> None:
     Path("bad.onnx").write_bytes(b"\x08\x01damaged")
     cases = {"things.csv": "is no folder of gpunet train", "bad.onnx": "bad.onnx is damaged", ".": "is not a run folder"}

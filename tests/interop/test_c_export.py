@@ -83,6 +83,12 @@ def test_every_layer_agrees(name: str, tmp_path: Path) -> None:
     case = {**ROWS, **NETWORKS}[name]
     if supported(case) and not name.startswith("MaxUnpool"):
         assert_agrees(case, tmp_path)
+        return
+    model, args = case.make(), arguments(case)
+    model.eval()(*(x.clone() for x in args))  # shapes of lazy modules
+    refused = r"the input has dtype|takes \d tensors|returns \d tensors|has no translation to C|cannot be exported"
+    with pytest.raises(ExportError, match=refused):
+        gpunet.export_c(model, args)
 
 
 def test_trained_network_agrees(tmp_path: Path) -> None:
@@ -145,6 +151,46 @@ def test_refusal_names_op_and_module() -> None:
 def test_name_is_checked(name: Any) -> None:
     with pytest.raises(ArgumentError, match="expected an identifier of C"):
         gpunet.export_c(nn.Linear(3, 2), gpunet.randn(2, 3), name=name)
+
+
+@pytest.mark.parametrize("name", ["exp", "sinf", "gamma", "isnan", "printf", "t0", "p0_weight", "_Bool", "__net", "NAN", "M_PI"])
+def test_names_that_are_taken(name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"name='{name}' is a name of C's library .*pass another one, such as 'net_"):
+        gpunet.export_c(nn.Linear(3, 2), gpunet.randn(2, 3), name=name)
+
+
+BOOLEANS = {
+    "cast": lambda x: x.bool().float(), "sum": lambda x: ((x > 0) + (x > 1)).float(),
+    "product": lambda x: ((x > 0) * (x < 2)).float(), "factor": lambda x: x.bool() * 1.5,
+    "choice": lambda x: gpunet.where(x.bool(), x, 1.0), "chosen": lambda x: gpunet.where(x > 1, x > 2, x < 0).float(),
+    "equality": lambda x: (x.bool() == (x > -10)).float(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOOLEANS)
+def test_booleans_are_0_and_1(name: str, tmp_path: Path) -> None:
+    x = gpunet.tensor([[2.5, 0.0, -3.0, 1.0, 0.5]])
+    expected = BOOLEANS[name](x).numpy()
+    numpy.testing.assert_array_equal(compiled(Applied(BOOLEANS[name]), x, tmp_path)(x.numpy(), expected.shape), expected)
+
+
+@pytest.mark.parametrize(("mean", "variance"), [(2000.0, 25.0), (1e4, 1.0), (101325.0, 1e4)])
+def test_batch_norm_of_large_means(mean: float, variance: float, tmp_path: Path) -> None:
+    gpunet.manual_seed(0)
+    model = trained(nn.BatchNorm1d(4)).eval()
+    model.running_mean.fill_(mean)
+    model.running_var.fill_(variance)
+    x = mean + gpunet.randn(8, 4) * variance**0.5
+    with gpunet.no_grad():
+        expected, exact = model(x).numpy(), model.double()(x.double()).numpy()
+    found = compiled(model.float(), x, tmp_path)(x.numpy(), expected.shape)
+    assert numpy.abs(found - exact).max() <= 1e-6 * numpy.abs(exact).max()
+
+
+def test_standard_deviation_and_variance(tmp_path: Path) -> None:
+    x = gpunet.randn(3, 5)
+    model = Applied(lambda x: x.std(1) * x.var(1))
+    numpy.testing.assert_allclose(compiled(model, x, tmp_path)(x.numpy(), (3,)), model(x).numpy(), rtol=1e-6)
 
 
 def test_modes_are_restored() -> None:

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,58 @@ def test_names_shapes_and_parameters(tmp_path: Path) -> None:
     assert onnx.load_from_string(buffer.getvalue()).graph.input[0].name == "input"
 
 
+def test_names_of_outputs_are_kept() -> None:
+    """Names that operators, parameters or inputs would have."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU())
+    for name in ("relu", "gemm", "0.weight", "constant"):
+        assert gpunet.onnx.export(model, gpunet.randn(2, 3), output_names=[name]).graph.output[0].name == name
+    model = Applied(lambda m, x: (x * m.output).relu(), nn.ReLU())
+    model.inner.output = nn.Parameter(gpunet.ones(3))
+    model.output = model.inner.output
+    proto = gpunet.onnx.export(model, gpunet.randn(2, 3))
+    assert [value.name for value in proto.graph.output] == ["model_output"]
+    assert [value.name for value in proto.graph.initializer] == ["output"]
+    assert gpunet.onnx.export(nn.ReLU(), gpunet.randn(2), input_names=["output"]).graph.output[0].name == "model_output"
+
+
+EXPORTS = (gpunet.onnx.export, gpunet.export_c)
+
+
+@pytest.mark.parametrize("export", EXPORTS)
+def test_lazy_module_that_has_not_run(export: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"'0\.weight' of the model has no shape yet, .*; call the model once before"):
+        export(nn.Sequential(nn.LazyLinear(3)), gpunet.randn(2, 3))
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    gpunet.distributed.init_process_group()
+    yield
+    gpunet.distributed.destroy_process_group()
+
+
+def test_arguments_of_pytorch_without_effect() -> None:
+    gpunet.onnx.export(nn.Linear(3, 2), gpunet.randn(2, 3), dynamo=False, external_data=False, optimize=False)
+    with pytest.raises(TypeError, match="training"):
+        gpunet.onnx.export(nn.Linear(3, 2), gpunet.randn(2, 3), training=1)  # type: ignore[call-arg]
+
+
+def test_what_is_in_a_model_for_several_processes(process_group: None) -> None:
+    inner = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    for model in (nn.parallel.DistributedDataParallel(inner), nn.DataParallel(inner)):
+        proto = gpunet.onnx.export(model, gpunet.randn(2, 3))
+        assert {tensor.name for tensor in proto.graph.initializer} == {k for k in inner.state_dict() if "num_batches" not in k}
+        assert "in 0 (Linear)" in gpunet.export_c(model, gpunet.randn(2, 3)) and model.training and inner.training
+
+
+@pytest.mark.parametrize("export", EXPORTS)
+def test_missing_folder_is_named(export: Any, tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "net"
+    with pytest.raises(FileNotFoundError) as caught:
+        export(nn.Linear(3, 2), gpunet.randn(2, 3), path)
+    assert str(caught.value) == f"[Errno 2] No such file or directory: '{path}'"
+
+
 def test_static_sizes_and_opsets() -> None:
     proto = gpunet.onnx.export(nn.Linear(3, 2), gpunet.randn(4, 3), dynamic_axes={}, opset_version=20)
     assert [d.dim_value for d in proto.graph.input[0].type.tensor_type.shape.dim] == [4, 3]
@@ -157,6 +210,81 @@ def test_two_dynamic_dimensions() -> None:
     proto = gpunet.onnx.export(Texts(), tokens, dynamic_axes={"tokens": {0: "batch", 1: "length"}})
     model = gpunet.onnx.load(proto.SerializeToString())
     assert model.input_shapes == (("batch", "length"),) and model(gpunet.randint(0, 11, (5, 3))).shape == (5, 8)
+
+
+def runs(proto: Any, *args: gpunet.Tensor) -> numpy.ndarray:
+    """The first result of onnxruntime."""
+    session = check.session(proto.SerializeToString())
+    found: numpy.ndarray = session.run(None, {value.name: x.numpy() for value, x in zip(session.get_inputs(), args)})[0]
+    return found
+
+
+def pooled(dims: int, pool: Any) -> nn.Module:
+    """Three poolings by 2, then one number of each channel."""
+    conv, halve = (nn.Conv1d, nn.MaxPool1d) if dims == 1 else (nn.Conv2d, nn.MaxPool2d)
+    return nn.Sequential(conv(1, 4, 3, padding=1), halve(2), halve(2), halve(2), pool(1), nn.Flatten(), nn.Linear(4, 3))
+
+
+def strided_tokens() -> nn.Module:
+    """A strided convolution whose pixels are a sequence, as in a vision transformer."""
+    convolutions = nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.Conv2d(4, 4, 2))
+    return Applied(lambda m, x: m(x).flatten(2).transpose(1, 2).softmax(1), convolutions)
+
+
+PLANES = {0: "batch", 2: "height", 3: "width"}
+#: model -> the shape with which it is exported, its dynamic dimensions, other shapes
+RESIZED: dict[str, tuple[Any, tuple[int, ...], dict[int, str], list[tuple[int, ...]]]] = {
+    "mean of images": (lambda: pooled(2, nn.AdaptiveAvgPool2d), (1, 1, 16, 16), PLANES, [(1, 1, 32, 32), (3, 1, 47, 24)]),
+    "largest of images": (lambda: pooled(2, nn.AdaptiveMaxPool2d), (1, 1, 64, 64), PLANES, [(4, 1, 96, 95), (1, 1, 9, 15)]),
+    "mean of signals": (lambda: pooled(1, nn.AdaptiveAvgPool1d), (4, 1, 16), {0: "n", 2: "length"}, [(4, 1, 40), (1, 1, 31)]),
+    "strided": (lambda: nn.Conv2d(1, 2, 2, 2), (1, 1, 8, 8), PLANES, [(1, 1, 16, 16), (2, 1, 31, 5)]),
+    "sequence of pixels": (strided_tokens, (2, 1, 10, 12), PLANES, [(1, 1, 31, 20), (3, 1, 8, 47)]),
+    "average windows": (lambda: nn.AvgPool2d(3, 2), (1, 2, 9, 9), PLANES, [(2, 2, 20, 31)]),
+    "UNet": (lambda: models.UNet(1, 2, width=4, depth=3), (1, 1, 16, 16), PLANES, [(1, 1, 32, 32), (2, 1, 8, 40)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RESIZED)
+def test_sizes_behind_a_division(name: str) -> None:
+    make, shape, axes, others = RESIZED[name]
+    gpunet.manual_seed(0)
+    model = make().eval()
+    proto = gpunet.onnx.export(model, gpunet.randn(*shape), input_names=["x"], dynamic_axes={"x": axes})
+    for other in others:
+        x = gpunet.randn(*other)
+        with gpunet.no_grad():
+            expected = model(x).numpy()
+        numpy.testing.assert_allclose(runs(proto, x), expected, rtol=1e-4, atol=1e-5)
+    if "of images" in name:
+        assert [node.op_type for node in proto.graph.node if node.op_type.startswith("Global")]
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x[:, : max(1, x.shape[1] // 4)].mean(1), "a number is 2 for n=8 and 4 for n=17 and 8 for n=35; expected"),
+        (lambda x: x[:, -min(x.shape[1], 16) :].mean(1), "a number is -8 for n=8 and -9 for n=9 and -16 for n=17"),
+        (lambda x: nn.functional.max_pool1d(x[:, None], 2, ceil_mode=True), "of dynamic sizes, some of which have a window more"),
+        (lambda x: x * x.shape[1] if x.shape[1] < 12 else x, "the model runs 1 ops with n=8, and 0 with n=17"),
+        (lambda x: x.reshape(3, 8), r"does not run with n=9 \(ShapeError: reshape: .*dynamic_axes=\{\}"),
+    ],
+)  # fmt: skip
+def test_sizes_that_are_no_multiple_are_refused(function: Any, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        gpunet.onnx.export(Applied(function), gpunet.randn(3, 8), input_names=["x"], dynamic_axes={"x": {1: "n"}})
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "message"),
+    [
+        (lambda x: x.reshape(1, 3), [(1, 3)], r"does not run with batch=2 .*; it was given batch=1\. Fix .*dynamic_axes="),
+        (lambda x, y: x.sum() + y.sum(), [(10, 3), (20, 3)], "size 20 .*, and 10 in another one; name .* by dynamic_axes="),
+        (lambda x: x.squeeze(), [(1, 3)], r"'output' has shape \(1, 3\) for batch=1; the model's has \(3,\)\. .*dynamic_axes=\{\}"),
+    ],
+)
+def test_messages_name_dynamic_axes(function: Any, args: list[tuple[int, ...]], message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        gpunet.onnx.export(Applied(function), tuple(gpunet.randn(*shape) for shape in args))
 
 
 def test_nested_arguments_and_outputs() -> None:
@@ -193,6 +321,12 @@ def branch(x: Any) -> Any:
     return x if x.sum().item() > 0 else -x
 
 
+def part_in_place(x: Any) -> Any:
+    z = x.clone()
+    z[:, 0].mul_(2)
+    return z
+
+
 def detached(x: Any) -> Any:
     x = x.detach()
     return x.add_(1) * x
@@ -203,6 +337,7 @@ def detached(x: Any) -> Any:
     [
         (branch, r"item\(\).* cannot be exported \(in the model \(Applied\)\)"),
         (lambda x: x[x > 0], "indexing with a boolean mask"),
+        (part_in_place, "a change in place cannot be exported: mul_ on a view"),
         (lambda x: x + gpunet.rand(4), r"add \(in the model \(Applied\)\) reads a constant of shape \(4,\).* draws random numbers"),
         (lambda x: nn.functional.dropout(x, 0.5, True), "dropout has no translation to ONNX.*in the model"),
         (lambda x: gpunet.linalg.inv(x[:, :3, None] @ x[:, None, :3]), "translation|cannot be exported"),
@@ -223,6 +358,12 @@ def stale(x: Any) -> Any:
     return view.detach() * 2
 
 
+def on_a_view(x: Any) -> Any:
+    z = x.clone().view(-1)
+    z.mul_(2)  # which autograd refuses if a gradient is required
+    return z.reshape(x.shape) + x
+
+
 def test_memory_written_outside_of_ops_is_known() -> None:
     def partly(x: Any) -> Any:
         with gpunet.no_grad():
@@ -241,11 +382,23 @@ def test_memory_written_outside_of_ops_is_known() -> None:
     twice = lambda x: (x.exp(),) * 2  # noqa: E731
     counted = lambda x: x * (gpunet.arange(x.shape[0]) ** 2).unsqueeze(1)  # noqa: E731
     compared = lambda x: (x > 0).float() + (x.argmax(1, keepdim=True) == 1)  # noqa: E731
-    for function in (detached, lambda x: x.view(-1).add(1).view(x.shape), compared, counted, topmost, triangles, twice, stale):
+    known: tuple[Any, ...] = (
+        on_a_view, detached, lambda x: x.view(-1).add(1).view(x.shape), compared, counted, topmost, triangles, twice, stale
+    )
+    for function in known:
         gpunet.onnx.export(Applied(function), gpunet.randn(3, 4))
     for function in (partly, copied):
         with pytest.raises(ExportError, match="cannot be exported"):
             gpunet.onnx.export(Applied(function), gpunet.randn(3, 4))
+
+
+@pytest.mark.parametrize("name", ["add", "copy", "argmax"])
+def test_kernel_of_the_user_with_a_name_of_gpunet_is_refused(name: str) -> None:
+    source = f"template <class T> __global__ void {name}(T* y, const T* a, const T* b, long long n) {{}}"
+    op = gpunet.cuda_op(source, launch=lambda y: {"grid": 1, "block": 1, "n": y.size}, twin=lambda a, b: a - b)
+    for export in (gpunet.onnx.export, gpunet.export_c):
+        with pytest.raises(ExportError, match=rf"cuda_op '{name}' cannot be exported \(in the model \(Applied\)\)"):
+            export(Applied(lambda x: op(x, x * 2)), gpunet.randn(2, 3))
 
 
 @pytest.mark.parametrize(
@@ -255,6 +408,7 @@ def test_memory_written_outside_of_ops_is_known() -> None:
         ({"input_names": ["a", "b"]}, r"input_names=\['a', 'b'\]; expected 1 name"),
         ({"output_names": ["input"]}, "'input' names an input and an output"),
         ({"dynamic_axes": {"y": {0: "n"}}}, "dynamic_axes has 'y'; the inputs are input"),
+        ({"dynamic_axes": {"output_typo": {0: "n"}}}, "'output_typo'; the inputs are input, and the outputs output"),
         ({"dynamic_axes": {"input": {2: "n"}}}, "expected dimensions of"),
         ({"dynamic_shapes": ({}, {})}, "expected one entry for each of 1 tensors"),
         ({"dynamic_shapes": ({0: "n"},), "dynamic_axes": {}}, "got both"),
@@ -287,7 +441,7 @@ def test_a_result_that_depends_on_the_batch_is_found(monkeypatch: pytest.MonkeyP
     from gpunet.interop.onnx.builder import TRANSLATIONS
 
     monkeypatch.setitem(TRANSLATIONS, "mean", lambda b, node, x: b.add("Div", b.add("ReduceSum", x, b.integers([0]), keepdims=0),
-                                                                          b.number(4, numpy.float32)))  # fmt: skip
+                                                                          b.constant(4, numpy.float32)))  # fmt: skip
     with pytest.raises(ExportError, match="differ for batch=6"):
         gpunet.onnx.export(Applied(lambda x: x.mean(0)), gpunet.randn(4, 3))
 
@@ -336,6 +490,21 @@ def test_loaded_model_trains_like_the_original() -> None:
         numpy.testing.assert_allclose(theirs[key].numpy(), mine[key].numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_loaded_model_predicts_as_it_is() -> None:
+    """It is in eval mode: batch norms keep their statistics, and dropout does nothing."""
+    gpunet.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout())
+    for _ in range(3):
+        model(gpunet.randn(64, 3) * 3 + 1)
+    loaded = gpunet.onnx.load(gpunet.onnx.export(model, gpunet.randn(2, 3)).SerializeToString())
+    before, x = {key: value.clone() for key, value in loaded.state_dict().items()}, gpunet.randn(5, 3)
+    assert not loaded.training
+    assert_same(model.eval()(x), loaded(x))
+    assert all((value == before[key]).all() for key, value in loaded.state_dict().items())
+    loaded.train()(x)
+    assert not (loaded.state_dict()["1.running_mean"] == before["1.running_mean"]).all()
+
+
 def train(net: nn.Module, optimizer: Any, x: Any, y: Any) -> Any:
     optimizer.zero_grad()
     loss = nn.functional.cross_entropy(net(x), y)
@@ -366,6 +535,58 @@ def test_call_of_a_loaded_model(tmp_path: Path) -> None:
         model(gpunet.randn(2, 7), b)
     with pytest.raises(OutOfRangeError):
         gpunet.onnx.load(gpunet.onnx.export(nn.Embedding(4, 2), gpunet.tensor([1])).SerializeToString())(gpunet.tensor([9]))
+
+
+def of_one_node(operator: str, inputs: list[tuple[str, Any]], outputs: list[str], opset: int = 18, **attributes: Any) -> Any:
+    """The model of a node with the input x of float32, initializers, and its last output."""
+    helper, kind = onnx.helper, onnx.TensorProto
+    node = helper.make_node(operator, ["x", *(name for name, _ in inputs)], outputs, **attributes)
+    tensors = [onnx.numpy_helper.from_array(numpy.asarray(value), name) for name, value in inputs if name]
+    x, y = (helper.make_tensor_value_info(name, kind.FLOAT, None) for name in ("x", outputs[-1]))
+    graph = helper.make_graph([node], "one node", [x], [y], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+_STATISTICS = [(name, numpy.ones(2, numpy.float32)) for name in "wbmv"]
+_SCALES = [("", None), ("scales", numpy.array([1, 1, 2, 2], numpy.float32))]
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs", "attributes", "message"),
+    [
+        ("BatchNormalization", _STATISTICS, {"training_mode": 1}, "training_mode=1"),
+        ("Resize", _SCALES, {"mode": "cubic", "exclude_outside": 1}, "exclude_outside=1"),
+        ("Resize", _SCALES, {"mode": "linear", "antialias": 1}, "antialias=1"),
+        ("LayerNormalization", _STATISTICS[:2], {"stash_type": 10}, "stash_type=10"),
+        ("DepthToSpace", [], {"blocksize": 2, "mode": "other"}, "mode='other'"),
+        ("GRU", _STATISTICS[:2], {"direction": "sideways"}, "direction='sideways'"),
+    ],
+)  # fmt: skip
+def test_attributes_without_an_implementation_are_refused(operator: str, inputs: Any, attributes: Any, message: str) -> None:
+    content = of_one_node(operator, inputs, ["y"], **attributes).SerializeToString()
+    with pytest.raises(FormatError, match=rf"^the file: node 0 \({operator}\): {message} is not supported$"):
+        gpunet.onnx.load(content)
+
+
+def test_inputs_without_an_implementation_are_refused() -> None:
+    dropout = of_one_node("Dropout", [("ratio", numpy.float32(0.5)), ("mode", numpy.bool_(True))], ["y"])
+    resize = of_one_node("Resize", [("", None), ("", None), ("sizes", numpy.array([1, 1, 1, 1]))], ["y"], mode="linear",
+                         coordinate_transformation_mode="pytorch_half_pixel")  # fmt: skip
+    norm = of_one_node("LayerNormalization", _STATISTICS[:2], ["z", "mean", "y"])
+    messages = (r"\(Dropout\): training_mode=True", r"\(Resize\): .* to one pixel", r"has 1 results; the output 'mean'")
+    for proto, message in zip((dropout, resize, norm), messages):
+        with pytest.raises(FormatError, match=rf"^the file: node 0 .*{message} is not supported$"):
+            gpunet.onnx.load(proto.SerializeToString())(gpunet.randn(1, 1, 4, 2))
+
+
+def test_split_into_unequal_parts_and_power_of_integers() -> None:
+    split, x = of_one_node("Split", [], ["a", "b", "c"], num_outputs=3), gpunet.randn(5)
+    numpy.testing.assert_array_equal(gpunet.onnx.load(split.SerializeToString())(x).numpy(), runs(split, x))
+    many = gpunet.onnx.load(of_one_node("Split", [], ["a", "b", "c", "d"], num_outputs=4).SerializeToString())
+    assert many(x).shape == (0,)
+    power = of_one_node("Pow", [("exponent", numpy.float32(2.0))], ["y"])
+    found = gpunet.onnx.load(power.SerializeToString())(gpunet.tensor([1, 2, 3]))
+    assert found.dtype == gpunet.int64 and found.tolist() == [1, 4, 9]
 
 
 def torch_models(torch: Any) -> dict[str, tuple[Any, Any]]:

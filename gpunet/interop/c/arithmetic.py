@@ -54,8 +54,21 @@ _ACTIVATIONS = {
 }
 
 
+#: Expressions whose values are 0 and 1, and those that are right for booleans as soon as what is not 0 is 1.
+_BOOLEAN = frozenset((
+    "greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "logical_and", "logical_or", "logical_not", "invert",
+    "bitwise_and", "bitwise_or", "isnan", "maximum", "minimum",
+))  # fmt: skip
+_TRUTHY = frozenset(("cast", "add", "mul", "where", "abs"))
+
+
 def _elementwise(p: Program, node: Node) -> None:
-    _assign(p, node, _EXPRESSIONS[node.op])
+    expression = _EXPRESSIONS[node.op]
+    if node.outputs[0].dtype == bool and node.op not in _BOOLEAN:
+        if node.op not in _TRUTHY:
+            raise p.refusal(" of booleans")
+        expression = f"({expression}) != 0.0f"
+    _assign(p, node, expression)
 
 
 def _assign(p: Program, node: Node, expression: str, **numbers: str) -> None:
@@ -110,7 +123,8 @@ def _reduce(p: Program, node: Node, start: str, update: str, finish: str = "tota
     inner = p.nest([shape[d] for d in axes], "j")
     indices |= dict(zip(axes, inner))
     p.line(f"const double v = {p.operand(x, source.text([indices[d] for d in range(len(shape))]))};")
-    p.line(update)
+    for text in update.splitlines():
+        p.line(text)
     p.end([shape[d] for d in axes])
     p.line(f"{p.result()}[{target.text(outer)}] = (float)({finish});")
     p.end([shape[d] for d in kept])
@@ -137,7 +151,7 @@ def _variance(p: Program, node: Node) -> None:
     freedom = count - node.options["correction"]
     p.line("double squares, first;")
     start = "0.0; squares = 0.0; first = NAN"
-    update = "if (first != first) first = v; total += v - first; squares += (v - first) * (v - first);"
+    update = "if (first != first) first = v;\ntotal += v - first;\nsquares += (v - first) * (v - first);"
     _reduce(p, node, start, update, f"(squares - total * total / {count}.0) / {double(freedom)}")
 
 

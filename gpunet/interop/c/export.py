@@ -14,6 +14,7 @@ import numpy
 import gpunet
 from gpunet.errors import ArgumentError, ExportError
 from gpunet.interop.c import arithmetic, layers  # noqa: F401  fill EMITTERS
+from gpunet.interop.c.names import check_name
 from gpunet.interop.c.program import EMITTERS, Program
 from gpunet.interop.tracing import Graph, Ref, trace
 from gpunet.interop.tracing.trace import Call, on_cpu
@@ -21,11 +22,6 @@ from gpunet.nn import Module
 from gpunet.train.files import replacing
 from gpunet.train.modes import evaluating
 
-_KEYWORDS = frozenset((
-    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for",
-    "goto", "if", "inline", "int", "long", "main", "register", "restrict", "return", "short", "signed", "sizeof", "static",
-    "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while",
-))  # fmt: skip
 _REFUSED = ("drop", "masked_scale", "embedding_rows")
 _FLOAT32, _BOOL = numpy.dtype(numpy.float32), numpy.dtype(bool)
 
@@ -56,8 +52,7 @@ def export_c(
     """
     if not isinstance(model, Module):
         raise ArgumentError(f"export_c: model={type(model).__name__}; expected a gpunet.nn.Module")
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in _KEYWORDS:
-        raise ArgumentError(f"export_c: name={name!r}; expected an identifier of C")
+    check_name(name)
     model, call = on_cpu(model, args, kwargs)
     with evaluating(model):
         source = _source(_traced(model, call), name)

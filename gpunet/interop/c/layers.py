@@ -141,7 +141,7 @@ def _resample(p: Program, node: Node) -> None:
 @emits("normalized_by")
 @in_block
 def _normalized_by(p: Program, node: Node) -> None:
-    """x * scale + shift, with what depends on the statistics computed now."""
+    """(x - mean) * scale + b: x * scale + shift would cancel where the mean is large."""
     x, *others = node.inputs
     w, b, mean, variance = (None if value is None else p.array(value) for value in others)
     if mean is None or variance is None or any(v is not None and p.array(v) is None for v in others):
@@ -149,11 +149,14 @@ def _normalized_by(p: Program, node: Node) -> None:
     shape = p.shape(x)
     scale = 1.0 / numpy.sqrt(variance.astype(numpy.float64) + node.options["eps"])
     scale = scale if w is None else scale * w
-    shift = (0.0 if b is None else b) - mean * scale
-    factors, terms = p.constant(scale), p.constant(shift)
+    means, factors, terms = (p.constant(table) for table in (mean, scale, numpy.zeros_like(mean) if b is None else b))
     extent = (shape[0], shape[1], math.prod(shape[2:]))
-    p.assign(extent, Affine.contiguous(extent), lambda i: (
-        f"(float)((double){p.operand(x, Affine.contiguous(extent).text(i))} * {factors}[{i[1]}] + {terms}[{i[1]}])"))  # fmt: skip
+
+    def text(i: list[str]) -> str:
+        element = p.operand(x, Affine.contiguous(extent).text(i))
+        return f"(float)(((double){element} - {means}[{i[1]}]) * {factors}[{i[1]}] + {terms}[{i[1]}])"
+
+    p.assign(extent, Affine.contiguous(extent), text)
 
 
 @emits("normalized_rows")

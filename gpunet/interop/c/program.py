@@ -10,7 +10,7 @@ import numpy
 from numpy import ndarray
 
 from gpunet.errors import ExportError
-from gpunet.interop.tracing import Graph, Node, Ref, Spec
+from gpunet.interop.tracing import Graph, Node, Ref
 
 #: An emitter: (program, node) appends the code of a node.
 Emitter = Callable[..., None]
@@ -125,9 +125,6 @@ class Program:
         """The shape of an input of the node; () of a number."""
         return self.graph.spec(value).shape if isinstance(value, Ref) else ()
 
-    def spec(self, ref: Ref) -> Spec:
-        return self.graph.spec(ref)
-
     def array(self, value: Any) -> ndarray | None:
         """The values of an input of the node if they are known: a parameter or a constant."""
         if not isinstance(value, Ref):
@@ -210,12 +207,12 @@ class Program:
         """End the loops of :meth:`nest`."""
         self.close(sum(count != 1 for count in shape))
 
-    def assign(self, shape: Sequence[int], target: Affine, expression: Callable[[list[str]], str], name: str = "") -> None:
+    def assign(self, shape: Sequence[int], target: Affine, expression: Callable[[list[str]], str]) -> None:
         """result[target] = expression(indices), in loops over ``shape``."""
         if 0 in shape:
             return
         indices = self.nest(shape)
-        self.line(f"{name or self.result()}[{target.text(indices)}] = {expression(indices)};")
+        self.line(f"{self.result()}[{target.text(indices)}] = {expression(indices)};")
         self.end(shape)
 
     def refusal(self, detail: str) -> ExportError:

@@ -40,9 +40,10 @@ class Builder:
         graph: the traced pass.
         opset: version of the operators.
         folds: compute what depends on parameters alone.
+        reserved: names that no value gets: those of the outputs.
     """
 
-    def __init__(self, graph: Graph, opset: int, folds: bool = True) -> None:
+    def __init__(self, graph: Graph, opset: int, folds: bool = True, reserved: Sequence[str] = ()) -> None:
         self.graph, self.opset, self.folds = graph, opset, folds
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}  # weights
@@ -50,7 +51,7 @@ class Builder:
         self._names: dict[Ref, str] = {}
         self._numbers: dict[tuple[str, bytes], str] = {}
         self._sizes: dict[str, str] = {}
-        self._taken: set[str] = {name for name, _ in graph.inputs}
+        self._taken: set[str] = {name for name, _ in graph.inputs} | {*reserved}
         self._node = Node("", (), {}, [])
         for number, (name, _) in enumerate(graph.inputs):
             self._names[Ref("input", number)] = name
@@ -170,6 +171,9 @@ class Builder:
         return self._sizes[key]
 
     def _dynamic_size(self, name: str) -> str:
+        if name in self.graph.made:
+            ref, at = self.graph.made[name]
+            return self.add("Shape", self.name(ref), start=at, end=at + 1)
         dim = Dim(1, (name,))
         for input_name, spec in self.graph.inputs:
             if dim in spec.shape:
@@ -218,10 +222,6 @@ class Builder:
             with numpy.errstate(over="ignore"):
                 return self.constant(numpy.asarray(value).astype(dtype))
         return value if self.spec(number).dtype == dtype else self.cast(value, dtype)
-
-    def number(self, value: float, dtype: Any) -> str:
-        """A number as a 0-d constant."""
-        return self.constant(value, dtype)
 
 
 def _tensor(array: numpy.ndarray, name: str) -> onnx.TensorProto:

@@ -120,7 +120,7 @@ def _round(b: Builder, node: Node, x: Any) -> str:
     decimals = node.options["decimals"]
     if not decimals:
         return b.add("Round", x)
-    scale = b.number(10.0**decimals, _result(node))
+    scale = b.constant(10.0**decimals, _result(node))
     return b.add("Div", b.add("Round", b.add("Mul", x, scale)), scale)
 
 
@@ -175,10 +175,10 @@ def _expm1(b: Builder, node: Node, x: Any) -> str:
     """tanh(x / 2) (e^x + 1), which does not cancel near 0."""
     dtype = _result(node)
     x = b.operand(x, 0, dtype)
-    half = b.add("Tanh", b.add("Mul", x, b.number(0.5, dtype)))
-    exact = b.add("Mul", half, b.add("Add", b.add("Exp", x), b.number(1, dtype)))
-    large = b.add("Sub", b.add("Exp", x), b.number(1, dtype))
-    return b.add("Where", b.add("Less", b.add("Abs", x), b.number(1, dtype)), exact, large)
+    half = b.add("Tanh", b.add("Mul", x, b.constant(0.5, dtype)))
+    exact = b.add("Mul", half, b.add("Add", b.add("Exp", x), b.constant(1, dtype)))
+    large = b.add("Sub", b.add("Exp", x), b.constant(1, dtype))
+    return b.add("Where", b.add("Less", b.add("Abs", x), b.constant(1, dtype)), exact, large)
 
 
 @translates("log1p")
@@ -186,16 +186,16 @@ def _log1p(b: Builder, node: Node, x: Any) -> str:
     """2 atanh(x / (x + 2)), which does not lose small x."""
     dtype = _result(node)
     x = b.operand(x, 0, dtype)
-    ratio = b.add("Div", x, b.add("Add", x, b.number(2, dtype)))
-    small = b.add("Mul", b.number(2, dtype), b.add("Atanh", ratio))
-    large = b.add("Log", b.add("Add", x, b.number(1, dtype)))
-    return b.add("Where", b.add("Less", b.add("Abs", x), b.number(0.5, dtype)), small, large)
+    ratio = b.add("Div", x, b.add("Add", x, b.constant(2, dtype)))
+    small = b.add("Mul", b.constant(2, dtype), b.add("Atanh", ratio))
+    large = b.add("Log", b.add("Add", x, b.constant(1, dtype)))
+    return b.add("Where", b.add("Less", b.add("Abs", x), b.constant(0.5, dtype)), small, large)
 
 
 def _logarithm(base: float) -> Any:
     def translate(b: Builder, node: Node, x: Any) -> str:
         dtype = _result(node)
-        return b.add("Mul", b.add("Log", b.operand(x, 0, dtype)), b.number(1 / math.log(base), dtype))
+        return b.add("Mul", b.add("Log", b.operand(x, 0, dtype)), b.constant(1 / math.log(base), dtype))
 
     return translate
 
@@ -206,7 +206,7 @@ TRANSLATIONS |= {"log2": _logarithm(2), "log10": _logarithm(10)}
 @translates("exp2")
 def _exp2(b: Builder, node: Node, x: Any) -> str:
     dtype = _result(node)
-    return b.add("Pow", b.number(2, dtype), b.operand(x, 0, dtype))
+    return b.add("Pow", b.constant(2, dtype), b.operand(x, 0, dtype))
 
 
 @translates("logaddexp")
@@ -225,9 +225,9 @@ def _atan2(b: Builder, node: Node, y: Any, x: Any) -> str:
     r = b.add("Sqrt", b.add("Add", b.add("Mul", x, x), b.add("Mul", y, y)))
     right = b.add("Atan", b.add("Div", y, b.add("Add", r, x)))
     left = b.add("Atan", b.add("Div", b.add("Sub", r, x), y))
-    half = b.add("Where", b.add("Less", x, b.number(0, dtype)), left, right)
-    angle = b.add("Mul", b.number(2, dtype), half)
-    return b.add("Where", b.add("Equal", r, b.number(0, dtype)), b.number(0, dtype), angle)
+    half = b.add("Where", b.add("Less", x, b.constant(0, dtype)), left, right)
+    angle = b.add("Mul", b.constant(2, dtype), half)
+    return b.add("Where", b.add("Equal", r, b.constant(0, dtype)), b.constant(0, dtype), angle)
 
 
 @translates("hypot")
@@ -256,7 +256,7 @@ def _clamp(b: Builder, node: Node, x: Any, low: Any, high: Any) -> str:
 
 @translates("raise_to")
 def _raise_to(b: Builder, node: Node, x: Any) -> str:
-    return b.add("Max", x, b.number(node.options["bound"], _result(node)))
+    return b.add("Max", x, b.constant(node.options["bound"], _result(node)))
 
 
 @translates("x_log_x")
@@ -271,39 +271,40 @@ def _xlogy(b: Builder, node: Node, x: Any, y: Any) -> str:
 
 
 def _times_log(b: Builder, x: str, y: str, dtype: Any) -> str:
-    zero = b.number(0, dtype)
+    zero = b.constant(0, dtype)
     return b.add("Where", b.add("Equal", x, zero), zero, b.add("Mul", x, b.add("Log", y)))
 
 
 @translates("logit")
 def _logit(b: Builder, node: Node, x: Any) -> str:
-    return b.add("Log", b.add("Div", x, b.add("Sub", b.number(1, _result(node)), x)))
+    return b.add("Log", b.add("Div", x, b.add("Sub", b.constant(1, _result(node)), x)))
 
 
 @translates("erfc")
 def _erfc(b: Builder, node: Node, x: Any) -> str:
-    return b.add("Sub", b.number(1, _result(node)), b.add("Erf", x))
+    return b.add("Sub", b.constant(1, _result(node)), b.add("Erf", x))
 
 
 # ---- activations --------------------------------------------------------------------------------------------------------
 
 
 def _gelu(b: Builder, x: str, alpha: float, dtype: Any) -> str:
-    erf = b.add("Erf", b.add("Mul", x, b.number(math.sqrt(0.5), dtype)))
-    return b.add("Mul", b.add("Mul", b.number(0.5, dtype), x), b.add("Add", b.number(1, dtype), erf))
+    erf = b.add("Erf", b.add("Mul", x, b.constant(math.sqrt(0.5), dtype)))
+    return b.add("Mul", b.add("Mul", b.constant(0.5, dtype), x), b.add("Add", b.constant(1, dtype), erf))
 
 
 def _gelu_tanh(b: Builder, x: str, alpha: float, dtype: Any) -> str:
-    cube = b.add("Mul", b.number(0.044715, dtype), b.add("Mul", b.add("Mul", x, x), x))
-    tanh = b.add("Tanh", b.add("Mul", b.number(math.sqrt(2 / math.pi), dtype), b.add("Add", x, cube)))
-    return b.add("Mul", b.add("Mul", b.number(0.5, dtype), x), b.add("Add", b.number(1, dtype), tanh))
+    cube = b.add("Mul", b.constant(0.044715, dtype), b.add("Mul", b.add("Mul", x, x), x))
+    tanh = b.add("Tanh", b.add("Mul", b.constant(math.sqrt(2 / math.pi), dtype), b.add("Add", x, cube)))
+    return b.add("Mul", b.add("Mul", b.constant(0.5, dtype), x), b.add("Add", b.constant(1, dtype), tanh))
 
 
 def _clip(low: float | None, high: float | None = None) -> Any:
     """A limit to [low, high]; None is minus and plus alpha."""
 
     def translate(b: Builder, x: str, alpha: float, dtype: Any) -> str:
-        return b.add("Clip", x, b.number(-alpha if low is None else low, dtype), b.number(alpha if high is None else high, dtype))
+        limits = (-alpha if low is None else low, alpha if high is None else high)
+        return b.add("Clip", x, *(b.constant(limit, dtype) for limit in limits))
 
     return translate
 

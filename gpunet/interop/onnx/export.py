@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gpunet.autograd import Tensor
 from gpunet.errors import ArgumentError, ExportError, MissingDependencyError
+from gpunet.interop.onnx.load import MAX_BYTES
 from gpunet.interop.tracing.graph import Graph
 from gpunet.interop.tracing.trace import Call, Dynamic, on_cpu, trace
 from gpunet.nn import Module
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 #: Versions of the operators that can be written, and the default.
 OPSETS, DEFAULT_OPSET = range(18, 22), 18
-_MAX_BYTES = 2**31 - 1  # of a file of protocol buffers
 
 
 def export(
@@ -32,16 +32,17 @@ def export(
     export_params: bool = True, verbose: bool | None = None, input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None, opset_version: int | None = None, do_constant_folding: bool = True,
     dynamic_axes: Mapping[str, Any] | None = None, dynamic_shapes: Any = None, keep_initializers_as_inputs: bool = False,
-    verify: bool = True,
+    verify: bool = True, dynamo: bool = True, external_data: bool = False, optimize: bool = True,
 ) -> onnx.ModelProto:  # fmt: skip
     """Export the forward pass of a model as an ONNX file.
 
     The model runs in eval mode, and each module is in its mode again afterwards.  The ops of the run become operators; a model that
     chooses by the values of its inputs is refused.  Before the file is written, onnxruntime runs it on the arguments, and with
-    other sizes of dynamic dimensions; its results must agree with the model's within 1e-5 of the largest.
+    other sizes of dynamic dimensions, odd and even ones up to 5 times as large; its results must agree with the model's within
+    1e-5 of the largest.
 
     Args:
-        model: a module; on a GPU, a copy on the CPU is exported.
+        model: a module; on a GPU, a copy on the CPU is exported, and of DistributedDataParallel its ``module``.
         args: the arguments of a call: a tensor, or a tuple of tensors, of tuples, lists and dicts of tensors, and of other values,
             which are constant in the file.
         f: a path or a binary file.  A path is written beside its place and renamed, so that it is whole or not there.
@@ -49,7 +50,8 @@ def export(
         export_params: with False, parameters and buffers are inputs of the graph, without values, and nothing is folded.
         verbose: log the graph as text, at level INFO of the logger "gpunet.interop.onnx.export".
         input_names: names of the tensors among the arguments, by default those of the parameters of ``forward``.
-        output_names: names of the tensors that the model returns, by default "output", or "output_0", "output_1", ...
+        output_names: names of the tensors that the model returns, by default "output", or "output_0", "output_1", ...; a parameter
+            of the same name gets another one.
         opset_version: version of the operators, 18 to 21; 18 by default.
         do_constant_folding: compute what depends on parameters alone now; with False, it is computed by the graph.
         dynamic_axes: by input name the dimensions of any size, as {0: "batch"} or [0]; names of outputs are accepted, too, and
@@ -57,6 +59,8 @@ def export(
         dynamic_shapes: the same by position of the tensors, or by name: ({0: "batch"}, None).
         keep_initializers_as_inputs: list the parameters among the inputs of the graph, too, with their values as defaults.
         verify: compare the results of onnxruntime.
+        dynamo, optimize: have no effect: there is one exporter.
+        external_data: has no effect: there is one file, which has the weights.
 
     Returns:
         The model, an ``onnx.ModelProto``.
@@ -89,8 +93,10 @@ def export(
         folds = do_constant_folding and export_params
         graph = trace(model, call, inputs, dynamic, writer.supports, folds)
         outputs = _output_names(graph, output_names)
+        _check_axes(dynamic_axes, inputs, outputs)
+        _check_axes(dynamic_shapes, inputs, outputs, "dynamic_shapes")
         proto = writer.write(graph, outputs, opset, folds, export_params, keep_initializers_as_inputs)
-        if proto.ByteSize() > _MAX_BYTES:
+        if proto.ByteSize() > MAX_BYTES:
             size = proto.ByteSize()
             raise ExportError(f"the file would have {size} bytes; an ONNX file holds less than 2 GB. Export parts of the model")
         if verbose:
@@ -138,7 +144,11 @@ def _output_names(graph: Graph, given: Sequence[str] | None) -> list[str]:
         if taken:
             raise ArgumentError(f"onnx.export: {min(taken)!r} names an input and an output; expected different names")
         return [*given]
-    return ["output"] if count == 1 else [f"output_{number}" for number in range(count)]
+    taken = {name for name, _ in graph.inputs} | graph.parameters.keys()
+    found = ["output"] if count == 1 else [f"output_{number}" for number in range(count)]
+    while taken.intersection(found):  # the parameters keep their names
+        found = [f"model_{name}" for name in found]
+    return found
 
 
 def _check_names(argument: str, names: Sequence[str], count: int) -> None:
@@ -146,6 +156,18 @@ def _check_names(argument: str, names: Sequence[str], count: int) -> None:
         raise ArgumentError(f"onnx.export: {argument}={names!r}; expected {count} name{'s' * (count != 1)}")
     if len(set(names)) != count:
         raise ArgumentError(f"onnx.export: {argument}={names!r}; expected different names")
+
+
+def _check_axes(given: Any, inputs: Sequence[str], outputs: Sequence[str], argument: str = "dynamic_axes") -> None:
+    """Check that each name is that of an input or output."""
+    if not isinstance(given, Mapping):
+        return
+    unknown = given.keys() - {*inputs} - {*outputs}
+    if unknown:
+        raise ArgumentError(
+            f"onnx.export: {argument} has {min(unknown)!r}; the inputs are {', '.join(inputs)}, and the outputs "
+            f"{', '.join(outputs) or 'are named by output_names'}"
+        )
 
 
 def _dynamic(
@@ -162,9 +184,8 @@ def _dynamic(
     given = axes if shapes is None else shapes
     if given is None:
         return [{0: "batch"} if tensor.ndim else {} for tensor in call.tensors]
-    unknown = given.keys() - {*names} - {*output_names} - {name for name in given if name.startswith("output")}
-    if unknown:
-        raise ArgumentError(f"onnx.export: {argument} has {min(unknown)!r}; the inputs are {', '.join(names)}")
+    # those that the model returns have their names after it has run, see _check_axes
+    _check_axes(given, names, [*output_names, *(name for name in given if name.startswith("output"))], argument)
     found = []
     for name, tensor in zip(names, call.tensors):
         value = given.get(name) or {}

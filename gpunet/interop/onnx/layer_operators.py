@@ -146,7 +146,12 @@ def _global_max_pool(a: Attributes, x: Any) -> Any:
 # ---- norms --------------------------------------------------------------------------------------------------------------
 
 
-@operator("BatchNormalization", attributes="epsilon momentum training_mode spatial")
+def _check_batch_normalization(a: Attributes) -> None:
+    a.require("training_mode", 0)
+    a.require("spatial", 1)
+
+
+@operator("BatchNormalization", attributes="epsilon momentum training_mode spatial", check=_check_batch_normalization)
 def _batch_normalization(a: Attributes, x: Any, scale: Any, bias: Any, mean: Any, variance: Any, is_training: bool = False) -> Any:
     x, scale, bias, mean, variance = tensors(x, scale, bias, mean, variance)
     # ONNX's momentum is the part of the old statistics
@@ -159,14 +164,14 @@ def _instance_normalization(a: Attributes, x: Any, scale: Any, bias: Any) -> Any
     return F.instance_norm(x, weight=scale, bias=bias, eps=a.number("epsilon", 1e-5))
 
 
-@operator("LayerNormalization", attributes="axis epsilon stash_type")
+@operator("LayerNormalization", attributes="axis epsilon stash_type", check=lambda a: a.require("stash_type", 1))
 def _layer_normalization(a: Attributes, x: Any, scale: Any, bias: Any = None) -> Any:
     x, scale, bias = tensors(x, scale, bias)
     axis = a.integer("axis", -1) % x.ndim
     return F.layer_norm(x, tuple(x.shape[axis:]), scale, bias, a.number("epsilon", 1e-5))
 
 
-@operator("GroupNormalization", attributes="epsilon num_groups stash_type")
+@operator("GroupNormalization", attributes="epsilon num_groups stash_type", check=lambda a: a.require("stash_type", 1))
 def _group_normalization(a: Attributes, x: Any, scale: Any, bias: Any) -> Any:
     x, scale, bias = tensors(x, scale, bias)
     if a.opset < 21:
@@ -184,6 +189,8 @@ def _lrn(a: Attributes, x: Any) -> Any:
 @operator("Dropout", attributes="seed")
 def _dropout(a: Attributes, x: Any, ratio: Any = None, mode: Any = None, is_training: bool = False) -> Any:
     x = as_tensor(x)
+    if mode is not None and as_tensor(mode).item():
+        raise a.refuse("training_mode=True")
     p = 0.5 if ratio is None else float(as_tensor(ratio).item())
     return F.dropout(x, p, is_training), gpunet.ones_like(x, dtype=bool)
 
@@ -248,15 +255,19 @@ def _ordered(weight: Tensor, kind: str, width: int) -> Tensor:
 _RECURRENT = "activations clip direction hidden_size layout"
 
 
-@operator("LSTM", attributes=f"{_RECURRENT} input_forget")
+def _check_recurrent(a: Attributes) -> None:
+    a.require("direction", "forward", "reverse", "bidirectional")
+
+
+@operator("LSTM", attributes=f"{_RECURRENT} input_forget", check=_check_recurrent)
 def _lstm(
     a: Attributes, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, h0: Any = None, c0: Any = None, p: Any = None
 ) -> Any:
     return _recurrent(a, x, w, r, b, lengths, h0, c0, p)
 
 
-@operator("GRU", attributes=f"{_RECURRENT} linear_before_reset")
-@operator("RNN", attributes=_RECURRENT)
+@operator("GRU", attributes=f"{_RECURRENT} linear_before_reset", check=_check_recurrent)
+@operator("RNN", attributes=_RECURRENT, check=_check_recurrent)
 def _gru(a: Attributes, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, h0: Any = None) -> Any:
     return _recurrent(a, x, w, r, b, lengths, h0)
 
@@ -264,17 +275,23 @@ def _gru(a: Attributes, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = No
 # ---- resampling -----------------------------------------------------------------------------------------------------------
 
 
+def _check_resize(a: Attributes) -> None:
+    a.require("antialias", 0)
+    a.require("exclude_outside", 0)
+    a.require("keep_aspect_ratio_policy", "stretch")
+
+
 @operator(
     "Resize", attributes="antialias axes coordinate_transformation_mode cubic_coeff_a exclude_outside extrapolation_value "
-    "keep_aspect_ratio_policy mode nearest_mode",
+    "keep_aspect_ratio_policy mode nearest_mode", check=_check_resize,
 )  # fmt: skip
 def _resize(a: Attributes, x: Any, roi: Any = None, scales: Any = None, sizes: Any = None) -> Any:
     """The forms of F.interpolate."""
     x = as_tensor(x)
     dims, mode = _dims(a, x), a.text("mode", "nearest")
     where, nearest = a.text("coordinate_transformation_mode", "half_pixel"), a.text("nearest_mode", "round_prefer_floor")
-    if axes_of(a, None) is not None or a.text("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise a.refuse("axes or keep_aspect_ratio_policy")
+    if axes_of(a, None) is not None:
+        raise a.refuse("axes")
     given = sizes if sizes is not None else scales
     numbers: Any = [] if given is None else as_tensor(given).reshape(-1).tolist()
     if len(numbers) != x.ndim or (list(numbers[:2]) != [*x.shape[:2]] if sizes is not None else list(numbers[:2]) != [1, 1]):
@@ -287,5 +304,7 @@ def _resize(a: Attributes, x: Any, roi: Any = None, scales: Any = None, sizes: A
     is_known = mode in names and dims in names[mode] and where in kinds
     if not is_known or (mode == "cubic" and a.number("cubic_coeff_a", -0.75) != -0.75):
         raise a.refuse(f"mode={mode!r} with {where!r} and {nearest!r} in {dims} dimensions")
-    options: dict[str, Any] = {"antialias": bool(a.integer("antialias", 0))} if a.integer("antialias", 0) else {}
-    return F.interpolate(x, **target, mode=names[mode][dims], align_corners=kinds[where], **options)
+    out = numbers[2:] if sizes is not None else [math.floor(n * f) for n, f in zip(x.shape[2:], numbers[2:])]
+    if where == "pytorch_half_pixel" and any(m == 1 < n for n, m in zip(x.shape[2:], out)):
+        raise a.refuse("coordinate_transformation_mode='pytorch_half_pixel' to one pixel")
+    return F.interpolate(x, **target, mode=names[mode][dims], align_corners=kinds[where])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy
@@ -24,22 +25,32 @@ def _linear(b: Builder, node: Node, x: str, w: str, bias: str | None) -> str:
 # ---- convolution --------------------------------------------------------------------------------------------------------
 
 
-def at_traced_size(b: Builder, value: Any) -> Any:
-    """An option with the sizes for which the graph was traced in the place of dynamic ones."""
+def at_sizes(value: Any, sizes: Mapping[str, int]) -> Any:
+    """An option with these sizes in the place of dynamic ones."""
     if isinstance(value, Dim):
-        return value.at(b.graph.sizes)
+        return value.at(sizes)
     if isinstance(value, (tuple, list)):
-        parts = [at_traced_size(b, part) for part in value]
+        parts = [at_sizes(part, sizes) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return value
 
 
-def _pads(b: Builder, extent: Any, size: Any, taps: Any, stride: Any, padding: Any, dilation: Any) -> list[int]:
+def _for_all_sizes(b: Builder, node: Node, detail: str, find: Callable[[Mapping[str, int]], list[int]]) -> list[int]:
+    """What is found for the sizes with which the model was traced; it must be the same for all."""
+    first, *others = map(find, b.graph.variants)
+    if any(other != first for other in others):
+        raise b.refusal(node, detail)
+    return first
+
+
+def _pads(b: Builder, node: Node, extent: Any, size: Any, taps: Any, stride: Any, padding: Any, dilation: Any) -> list[int]:
     """The padding before and behind each dimension, with which so many windows fit."""
-    behind = []
-    for n, m, k, s, low, d in zip(at_traced_size(b, extent), at_traced_size(b, size), taps, stride, padding, dilation):
-        behind.append(max(low, (m - 1) * s + d * (k - 1) + 1 - n - low))
-    return [*padding, *behind]
+
+    def behind(sizes: Mapping[str, int]) -> list[int]:
+        numbers = zip(at_sizes(extent, sizes), at_sizes(size, sizes), taps, stride, padding, dilation)
+        return [max(low, (m - 1) * s + d * (k - 1) + 1 - n - low) for n, m, k, s, low, d in numbers]
+
+    return [*padding, *_for_all_sizes(b, node, " of dynamic sizes, some of which have a window more (ceil_mode=True),", behind)]
 
 
 @translates("convolution")
@@ -48,7 +59,7 @@ def _convolution(b: Builder, node: Node, x: str, w: str, bias: str | None) -> st
     taps = window.filters[2:]
     if window.extent[0] == window.size[0] == taps[0] == 1 and window.padding[0] == 0:  # signals
         return _signals(b, node, x, bias, window)
-    pads = _pads(b, window.extent, window.size, taps, window.stride, window.padding, window.dilation)
+    pads = _pads(b, node, window.extent, window.size, taps, window.stride, window.padding, window.dilation)
     return b.add(
         "Conv", x, w, *([] if bias is None else [bias]), kernel_shape=[*taps], strides=[*window.stride], pads=pads,
         dilations=[*window.dilation], group=window.groups,
@@ -62,7 +73,7 @@ def _signals(b: Builder, node: Node, x: str, bias: str | None, window: Window) -
     numbers = [pair[1:] for pair in pairs]
     y = b.add(
         "Conv", b.add("Squeeze", x, one), filters, *([] if bias is None else [bias]),
-        kernel_shape=[window.filters[3]], strides=[window.stride[1]], pads=_pads(b, *numbers), dilations=[window.dilation[1]],
+        kernel_shape=[window.filters[3]], strides=[window.stride[1]], pads=_pads(b, node, *numbers), dilations=[window.dilation[1]],
         group=window.groups,
     )  # fmt: skip
     return b.add("Unsqueeze", y, one)
@@ -72,11 +83,13 @@ def _signals(b: Builder, node: Node, x: str, bias: str | None, window: Window) -
 def _transposed_convolution(b: Builder, node: Node, x: str, w: str) -> str:
     window: Window = node.options["window"]
     taps = window.filters[2:]
-    extra = []  # rows and columns behind, beyond what the windows reach
-    for n, m, k, s, low, d in zip(
-        at_traced_size(b, window.extent), at_traced_size(b, window.size), taps, window.stride, window.padding, window.dilation
-    ):
-        extra.append(n - ((m - 1) * s - 2 * low + d * (k - 1) + 1))
+
+    def behind(sizes: Mapping[str, int]) -> list[int]:  # rows and columns beyond what the windows reach
+        extent, size = at_sizes(window.extent, sizes), at_sizes(window.size, sizes)
+        numbers = zip(extent, size, taps, window.stride, window.padding, window.dilation)
+        return [n - ((m - 1) * s - 2 * low + d * (k - 1) + 1) for n, m, k, s, low, d in numbers]
+
+    extra = _for_all_sizes(b, node, " to sizes that are no multiples of those of the input", behind)
     if window.extent[0] == window.size[0] == taps[0] == 1 and window.padding[0] == 0:  # signals
         one = b.integers([2])
         y = b.add(
@@ -118,11 +131,24 @@ def _with_batch(b: Builder, x: str, windows: Windows) -> tuple[str, bool]:
     return (b.add("Unsqueeze", x, b.integers([0])) if lacks else x), lacks
 
 
-def _pool(b: Builder, kind: str, x: str, windows: Windows, **options: Any) -> Any:
+def _is_global(windows: Windows) -> bool:
+    """Whether one window is the whole plane."""
+    return windows.size == (1, 1, 1) and windows.taps == windows.extent and not any(windows.padding)
+
+
+def _global_pool(b: Builder, kind: str, x: str, windows: Windows) -> str:
+    """The mean or maximum of each plane."""
+    if len(b.spec().shape) == windows.dims + 2:
+        return str(b.add({"Mean": "GlobalAveragePool", "Max": "GlobalMaxPool"}[kind], x))
+    return reduced(b, f"Reduce{kind}", x, range(-windows.dims, 0), True)
+
+
+def _pool(b: Builder, node: Node, kind: str, x: str, windows: Windows, **options: Any) -> Any:
     numbers = [getattr(windows, name)[3 - windows.dims :] for name in ("extent", "size", "taps", "stride", "padding", "dilation")]
     _, _, taps, stride, _, dilation = numbers
     dilations = [*dilation] if kind == "MaxPool" else None  # of AveragePool only from opset 19 on
-    return b.add(kind, x, kernel_shape=[*taps], strides=[*stride], pads=_pads(b, *numbers), dilations=dilations, **options)
+    pads = _pads(b, node, *numbers)
+    return b.add(kind, x, kernel_shape=[*taps], strides=[*stride], pads=pads, dilations=dilations, **options)
 
 
 @translates("max_pool")
@@ -133,12 +159,12 @@ def _max_pool(b: Builder, node: Node, x: str) -> Any:
         if with_index:
             raise b.refusal(node, " with indices")
         return _adaptive_max(b, node, x, windows)
+    if _is_global(windows) and not with_index:
+        return _global_pool(b, "Max", x, windows)
     if not is_static(windows[3:]):  # windows of an extent that is dynamic
-        if with_index or windows.size != (1, 1, 1):
-            raise b.refusal(node, " of dynamic sizes")
-        return reduced(b, "ReduceMax", x, range(-windows.dims, 0), True)
+        raise b.refusal(node, " of dynamic sizes")
     x, lacks = _with_batch(b, x, windows)
-    found = _pool(b, "MaxPool", x, windows, outputs=1 + with_index)
+    found = _pool(b, node, "MaxPool", x, windows, outputs=1 + with_index)
     results = [found] if isinstance(found, str) else found
     if with_index:  # places in a plane, not in the whole tensor
         count = b.add("ReduceProd", b.sizes(windows.extent), keepdims=0)
@@ -164,14 +190,16 @@ def _adaptive_max(b: Builder, node: Node, x: str, windows: Windows) -> str:
 def _avg_pool(b: Builder, node: Node, x: str) -> str:
     windows: Windows = node.options["windows"]
     dtype = node.outputs[0].dtype
+    if _is_global(windows) and not node.options["divisors"].number:
+        return _global_pool(b, "Mean", x, windows)
     if not is_static(windows[3:]):
-        if windows.size != (1, 1, 1):
-            raise b.refusal(node, " of dynamic sizes")
-        return reduced(b, "ReduceMean", x, range(-windows.dims, 0), True)
+        raise b.refusal(node, " of dynamic sizes")
     x, lacks = _with_batch(b, x, windows)
-    y = _pool(b, "AveragePool", x, windows, count_include_pad=1)
-    factors = _factors(at_traced_size(b, windows), node.options["divisors"], numpy.dtype(numpy.float64)) * windows.num_taps
-    if numpy.ptp(factors) < 1e-12:
+    y = _pool(b, node, "AveragePool", x, windows, count_include_pad=1)
+    divisors, float64 = node.options["divisors"], numpy.dtype(numpy.float64)
+    each = [_factors(at_sizes(windows, sizes), divisors, float64) * windows.num_taps for sizes in b.graph.variants]
+    factors = each[0]
+    if all(numpy.ptp(numpy.append(other, factors.flat[0])) < 1e-12 for other in each):
         factors = factors.reshape(-1)[0]
     elif not is_static(windows):
         raise b.refusal(node, " of dynamic sizes, in which windows at the border have fewer elements,")
@@ -204,7 +232,7 @@ def _normalized_rows(b: Builder, node: Node, x: str, w: str | None, bias: str | 
             parameters = [w] if bias is None else [w, bias]
             return b.add("LayerNormalization", x, *parameters, axis=-len(trailing), epsilon=float(o["eps"]))
         squares = reduced(b, "ReduceMean", b.add("Mul", x, x), range(-len(trailing), 0), True)
-        y = b.add("Div", x, b.add("Sqrt", b.add("Add", squares, b.number(o["eps"], dtype))))
+        y = b.add("Div", x, b.add("Sqrt", b.add("Add", squares, b.constant(o["eps"], dtype))))
         y = y if w is None else b.add("Mul", y, w)
         return y if bias is None else b.add("Add", y, bias)
     if not o["is_centred"] or not is_static((c, groups)):
@@ -238,9 +266,9 @@ def _embedding_bag(b: Builder, node: Node, weight: str, index: str, factors: str
         return reduced(b, {"sum": "ReduceSum", "mean": "ReduceMean", "max": "ReduceMax"}[mode], rows, [1], False)
     counts = b.add("Unsqueeze", b.add("Not", b.add("Equal", index, b.constant(padding, b.spec(1).dtype))), last)
     number = reduced(b, "ReduceSum", b.cast(counts, dtype), [1], False)
-    zero, one = b.number(0, dtype), b.number(1, dtype)
+    zero, one = b.constant(0, dtype), b.constant(1, dtype)
     if mode == "max":
-        found = reduced(b, "ReduceMax", b.add("Where", counts, rows, b.number(-math.inf, dtype)), [1], False)
+        found = reduced(b, "ReduceMax", b.add("Where", counts, rows, b.constant(-math.inf, dtype)), [1], False)
         return b.add("Where", b.add("Equal", number, zero), zero, found)
     total = reduced(b, "ReduceSum", b.add("Where", counts, rows, zero), [1], False)
     return total if mode == "sum" else b.add("Div", total, b.add("Max", number, one))

@@ -11,7 +11,8 @@ from gpunet.errors import FormatError, MissingDependencyError
 if TYPE_CHECKING:
     from gpunet.interop.onnx.module import OnnxModule
 
-_MAX_BYTES = 2**31 - 1  # of a file of protocol buffers
+#: The largest file of protocol buffers.
+MAX_BYTES = 2**31 - 1
 
 
 def load(f: str | os.PathLike[str] | IO[bytes] | bytes) -> OnnxModule:
@@ -22,7 +23,7 @@ def load(f: str | os.PathLike[str] | IO[bytes] | bytes) -> OnnxModule:
     ``state_dict``, except those that no operator reads, and recurrent layers, whose weights ONNX keeps in another order.
 
     The module is called with the inputs of the graph, in their order or by their names, and returns its output, or a tuple of
-    outputs.  In training mode, dropout draws, and batch norms use and update statistics of the batch.
+    outputs.  It is in eval mode; after ``train()``, dropout draws, and batch norms use and update statistics of the batch.
 
     Nothing in the file is executed but the operators of the graph, each by a function of gpunet.  Tensors in other files are not
     read.
@@ -45,7 +46,7 @@ def load(f: str | os.PathLike[str] | IO[bytes] | bytes) -> OnnxModule:
     if isinstance(f, (str, os.PathLike)):
         where = str(f)
         try:
-            if os.path.getsize(f) > _MAX_BYTES:
+            if os.path.getsize(f) > MAX_BYTES:
                 raise FormatError(f"{where} has {os.path.getsize(f)} bytes; an ONNX file has less than 2 GB")
             content = Path(f).read_bytes()
         except OSError as error:

@@ -45,6 +45,7 @@ class OnnxModule(Module):
     Attributes:
         input_names, output_names: of the graph.
         input_shapes: for each input its shape; a name or None stands for a size that is not fixed.
+        input_dtypes: for each input its dtype; None for a type that gpunet does not have.
     """
 
     def __init__(self, model: onnx.ModelProto, where: str) -> None:
@@ -55,6 +56,7 @@ class OnnxModule(Module):
         inputs = [value for value in graph.input if value.name not in initializers]
         self.input_names = tuple(value.name for value in inputs)
         self.input_shapes = tuple(map(_shape, inputs))
+        self.input_dtypes = tuple(DTYPES.get(value.type.tensor_type.elem_type) for value in inputs)
         self.output_names = tuple(value.name for value in graph.output)
         #: initializers and constants that do not train, as NumPy arrays: they are on no device
         self.constants: dict[str, numpy.ndarray] = {}
@@ -110,6 +112,9 @@ class OnnxModule(Module):
             values[name] = found
         for step in self._steps:
             results = _run(step, [values[name] for name in step.inputs], self.training)
+            missing = [name for name in step.outputs[len(results) :] if not name.startswith("\0")]
+            if missing:
+                raise FormatError(f"{step.where} has {len(results)} results; the output {missing[0]!r} is not supported")
             values.update(zip(step.outputs, results))
         outputs = [wrap(values[name]) for name in self.output_names]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
@@ -140,7 +145,8 @@ def _run(step: Step, inputs: Sequence[Any], is_training: bool) -> Sequence[Any]:
     except OutOfRangeError:
         raise  # of the user's indices
     except (GpunetError, ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
-        raise FormatError(f"{step.where}: {error}") from error
+        text = str(error)
+        raise FormatError(text if text.startswith(step.where) else f"{step.where}: {text}") from error
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------------
@@ -156,7 +162,7 @@ def module_of(content: bytes, where: str) -> OnnxModule:
     if not model.graph.node and not model.graph.output:
         raise FormatError(f"{where} is damaged, or is no ONNX file: it has no graph")
     try:
-        return OnnxModule(model, where)
+        return OnnxModule(model, where).eval()
     except UnicodeDecodeError:
         raise FormatError(f"{where} is damaged: a text is not in UTF-8") from None
 
@@ -222,6 +228,8 @@ def _steps(graph: onnx.GraphProto, opset: int, where: str) -> Iterator[Step]:
             raise FormatError(f"{at}: attribute {min(unknown)!r} is not supported")
         try:
             operator.check(attributes)
+        except FormatError:
+            raise
         except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise FormatError(f"{at}: {error}") from None
         outputs = tuple(name or f"\0{number}" for name in node.output)

@@ -69,6 +69,12 @@ class Attributes:
             raise FormatError(f"{self.where}: attribute {name}={value!r}; expected integers")
         return value
 
+    def require(self, name: str, *values: Any) -> None:
+        """Refuse an attribute that has none of these values, of which the first is its default."""
+        value = self.values.get(name, values[0])
+        if value not in values:
+            raise self.refuse(f"{name}={value!r}")
+
     def refuse(self, what: str) -> FormatError:
         """The error for a form of the operator that is not supported."""
         return FormatError(f"{self.where}: {what} is not supported")

@@ -42,6 +42,10 @@ def _divide(x: Any, y: Any) -> Any:
     return gpunet.div(x, y, rounding_mode=None if is_floating(x.dtype) else "trunc")
 
 
+def _power(x: Any, y: Any) -> Any:
+    return (x**y).to(x.dtype)
+
+
 def _binary(name: str, function: Any) -> None:
     @operator(name)
     def run(a: Attributes, x: Any, y: Any) -> Any:
@@ -49,7 +53,7 @@ def _binary(name: str, function: Any) -> None:
 
 
 for _name, _function in {
-    "Add": python.add, "Sub": python.sub, "Mul": python.mul, "Div": _divide, "Pow": python.pow, "And": gpunet.logical_and,
+    "Add": python.add, "Sub": python.sub, "Mul": python.mul, "Div": _divide, "Pow": _power, "And": gpunet.logical_and,
     "Or": gpunet.logical_or, "Xor": gpunet.logical_xor, "Equal": python.eq, "Greater": python.gt, "GreaterOrEqual": python.ge,
     "Less": python.lt, "LessOrEqual": python.le, "BitwiseAnd": python.and_, "BitwiseOr": python.or_, "BitwiseXor": python.xor,
     "PRelu": lambda x, slope: gpunet.where(x < 0, slope * x, x), "MatMul": gpunet.matmul,
@@ -254,7 +258,8 @@ def _split(a: Attributes, x: Any, split: Any = None) -> Any:
     count = a.integer("num_outputs", 0)
     if count < 1:
         raise a.refuse("a split without sizes and num_outputs")
-    return tuple(gpunet.split(x, -(-x.shape[axis] // count), axis))
+    size, rest = -(-x.shape[axis] // count), x.shape[axis]
+    return tuple(gpunet.split(x, [min(size, max(0, rest - number * size)) for number in range(count)], axis))
 
 
 @operator("Slice")
@@ -325,7 +330,7 @@ def _constant_of_shape(a: Attributes, shape: Any) -> Any:
     return as_tensor(numpy.full(tuple(host(a, shape, "shape")), value.reshape(-1)[0]))
 
 
-@operator("DepthToSpace", attributes="blocksize mode")
+@operator("DepthToSpace", attributes="blocksize mode", check=lambda a: a.require("mode", "DCR", "CRD"))
 def _depth_to_space(a: Attributes, x: Any) -> Any:
     x, block, mode = as_tensor(x), a.integer("blocksize", 1), a.text("mode", "DCR")
     n, c, h, w = x.shape

@@ -45,7 +45,7 @@ def _variance(b: Builder, node: Node, x: str) -> str:
     axes, dtype, shape = node.options["axes"], node.outputs[0].dtype, b.spec().shape
     centred = b.add("Sub", x, reduced(b, "ReduceMean", x, axes, True))
     total = reduced(b, "ReduceSum", b.add("Mul", centred, centred), axes, node.options["keepdim"])
-    return b.add("Div", total, b.add("Sub", _count(b, shape, axes, dtype), b.number(node.options["correction"], dtype)))
+    return b.add("Div", total, b.add("Sub", _count(b, shape, axes, dtype), b.constant(node.options["correction"], dtype)))
 
 
 @translates("cumsum")

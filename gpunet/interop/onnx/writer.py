@@ -34,7 +34,7 @@ def write(
     Raises:
         ExportError: an op has no translation, or the checker refuses the model.
     """
-    builder = Builder(graph, opset, folds)
+    builder = Builder(graph, opset, folds, output_names)
     names = builder.build()
     inputs = [_value(name, spec) for name, spec in graph.inputs]
     nodes = builder.nodes

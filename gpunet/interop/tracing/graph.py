@@ -11,7 +11,10 @@ import numpy
 
 
 class Dim(NamedTuple):
-    """An integer that depends on the sizes of dynamic dimensions: factor * the product of the sizes + offset."""
+    """An integer that depends on the sizes of dynamic dimensions: factor * the product of the sizes + offset.
+
+    The names are those of dynamic dimensions of the inputs, and of sizes that ops make, see :attr:`Graph.made`.
+    """
 
     factor: int
     names: tuple[str, ...]
@@ -23,7 +26,7 @@ class Dim(NamedTuple):
 
     def __str__(self) -> str:
         product = " * ".join(([str(self.factor)] if self.factor != 1 else []) + [*self.names])
-        return f"{product} + {self.offset}" if self.offset else product
+        return f"{product} {'-' if self.offset < 0 else '+'} {abs(self.offset)}" if self.offset else product
 
 
 #: A size: an integer, or one that depends on dynamic dimensions.
@@ -58,7 +61,7 @@ class Node:
 
     Attributes:
         op: its name, that of :data:`gpunet.autograd.OPS` without leading underscore; of launches that are no ops, such as
-            comparisons, the name in ``LAUNCHES`` of the recorder.
+            comparisons, the name in ``UFUNCS`` or ``SHIMS`` of the recorder.
         inputs: references, Python numbers, and None.
         options: its keyword arguments.
         outputs: shapes and dtypes of the results.
@@ -108,7 +111,9 @@ class Graph:
         parameters: the arrays of parameters and buffers by their names in the state_dict, and what was computed of them.
         reshaped: of parameters that are others in another shape, the names of these.
         constants: arrays, or the form of constants whose shape is dynamic.
-        sizes: the size of each dynamic dimension while the graph was traced.
+        variants: the sizes of the dynamic dimensions, and of what ops made of them, each time that the model ran.
+        made: of sizes that follow from others by a division, such as those behind a strided convolution, the result and its
+            dimension that has this size.
     """
 
     inputs: list[tuple[str, Spec]]
@@ -116,7 +121,8 @@ class Graph:
     nodes: list[Node]
     parameters: dict[str, numpy.ndarray]
     constants: list[numpy.ndarray | Repeated | Counting]
-    sizes: dict[str, int] = field(default_factory=dict)
+    variants: list[dict[str, int]] = field(default_factory=lambda: [{}])
+    made: dict[str, tuple[Ref, int]] = field(default_factory=dict)
     reshaped: dict[str, str] = field(default_factory=dict)
 
     def spec(self, ref: Ref) -> Spec:

@@ -16,24 +16,32 @@ import numpy
 from numpy import ndarray
 from numpy.lib.array_utils import byte_bounds
 
-from gpunet.autograd import Tensor
+from gpunet.autograd import COPY, Tensor
 from gpunet.autograd.op import Op, observers
 from gpunet.backend import devices
 from gpunet.errors import ExportError
 from gpunet.interop.tracing.graph import Node, Ref, Spec
 from gpunet.launch.launchable import Launchable
+from gpunet.launch.shims import Ufunc
 from gpunet.launch.tape import Tape, active
 from gpunet.nn import Module
+from gpunet.ops.custom_kernel import CustomKernel
+from gpunet.ops.index import CHECKED_COPY
+from gpunet.ops.order import ARG
+from gpunet.ops.reduce import ANY_ALL
 
-#: Launches that are nodes if no op made them -> the op.
-LAUNCHES = {
+#: Functions of NumPy that are nodes if no op made them -> the op.
+UFUNCS = {
     "equal": "equal", "not_equal": "not_equal", "greater": "greater", "greater_equal": "greater_equal", "less": "less",
     "less_equal": "less_equal", "logical_and": "logical_and", "logical_or": "logical_or", "logical_xor": "logical_xor",
     "logical_not": "logical_not", "bitwise_and": "bitwise_and", "bitwise_or": "bitwise_or", "bitwise_xor": "bitwise_xor",
     "invert": "invert", "isnan": "isnan", "isinf": "isinf", "isfinite": "isfinite", "add": "add", "subtract": "sub",
     "multiply": "mul", "divide": "div", "negative": "neg", "absolute": "abs", "maximum": "maximum", "minimum": "minimum",
-    "power": "pow", "argmax": "argmax", "argmin": "argmin", "argsort": "argsort", "any": "any", "all": "all", "copy": "copy",
-    "check indices": "copy",
+    "power": "pow",
+}  # fmt: skip
+#: Other launches that are nodes -> the op.  They are known themselves, since kernels of the user may have any name.
+SHIMS: dict[Launchable, str] = {
+    COPY: "copy", CHECKED_COPY: "copy", **{shim: name for name, shim in (ARG | ANY_ALL).items()},
 }  # fmt: skip
 #: Ops whose result has the value of their input.
 _SAME_VALUE = ("alias", "clone", "move")
@@ -278,10 +286,10 @@ class Recorder(Tape):
 
     def launch(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
         outputs, sources = _flat(arrays[: kernel.outputs]), _flat(arrays[kernel.outputs :])
-        is_known = kernel.name in LAUNCHES and len(outputs) == 1
+        op = (UFUNCS.get(kernel.name) if type(kernel) is Ufunc else SHIMS.get(kernel)) if len(outputs) == 1 else None
         # a launch that is not known may change a part of its destination only
-        depends = any(self._is_tainted(a) for a in (sources if is_known else sources + outputs) if type(a) is ndarray)
-        refs = tuple(self.value(a) for a in sources) if is_known and depends else ()
+        depends = any(self._is_tainted(a) for a in (sources if op else sources + outputs) if type(a) is ndarray)
+        refs = tuple(self.value(a) for a in sources) if op and depends else ()
         kernel.check(arrays)
         kernel.launch(arrays, options)
         for array in outputs:
@@ -291,12 +299,13 @@ class Recorder(Tape):
             if not depends:
                 continue
             before = len(self.nodes)
-            if not is_known:
-                self._append(kernel.name, (), {}, [array], is_opaque=True, depends=True)
-            elif LAUNCHES[kernel.name] == "copy":
+            if op is None:
+                name = f"cuda_op {kernel.name!r}" if isinstance(kernel, CustomKernel) else kernel.name
+                self._append(name, (), {}, [array], is_opaque=True, depends=True)
+            elif op == "copy":
                 self._copy(array, refs[0])
             else:
-                self._append(LAUNCHES[kernel.name], refs, options, [array])
+                self._append(op, refs, options, [array])
             self._of_launches.update(range(before, len(self.nodes)))
 
     def _copy(self, target: ndarray, source: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,10 +14,12 @@ from gpunet.autograd import Tensor, enable_grad, make_tensor, wrap
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_floating, is_inexact
 from gpunet.captured.ir import tree_leaves, tree_map
-from gpunet.errors import ArgumentError, ExportError
+from gpunet.errors import ArgumentError, ExportError, InPlaceError
 from gpunet.interop.tracing.graph import Counting, Dim, Graph, Node, Ref, Repeated, Shape, Spec, is_static
 from gpunet.interop.tracing.recorder import Recorder
 from gpunet.nn import Module
+from gpunet.nn.module import UninitializedBuffer, UninitializedParameter
+from gpunet.nn.parallel import DataParallel, DistributedDataParallel
 from gpunet.ops.convert import clone
 
 #: input -> its dynamic dimensions -> their names.
@@ -55,7 +58,18 @@ def _wrapped(value: Any) -> Any:
 
 
 def on_cpu(model: Module, args: Any, kwargs: Mapping[str, Any] | None) -> tuple[Module, Call]:
-    """The model and the arguments of a call on the CPU; a copy of a model on a GPU."""
+    """The model and the arguments of a call on the CPU; a copy of a model on a GPU, and what is in one for several processes.
+
+    Raises:
+        ArgumentError: there is no tensor among the arguments, or a lazy module has not run.
+    """
+    if isinstance(model, (DataParallel, DistributedDataParallel)):
+        model = model.module
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+            raise ArgumentError(
+                f"export: {name!r} of the model has no shape yet, since a lazy module has not run; call the model once before"
+            )
     if any(not tensor.is_cpu for tensor in [*model.parameters(), *model.buffers()]):
         model = copy.deepcopy(model).cpu()
     call = Call.of(args, kwargs)
@@ -88,8 +102,10 @@ def sizes_of(call: Call, dynamic: Dynamic) -> dict[str, int]:
             if not size or sizes.setdefault(name, size) != size:
                 raise ExportError(
                     f"the dynamic dimension {name!r} has size {size} in an argument of shape {tuple(tensor.shape)}"
-                    + (f", and {sizes[name]} in another one" if size else "; expected 1 or more")
-                )
+                    + (f", and {sizes[name]} in another one; name the dimensions by dynamic_axes=, such as "
+                       f"dynamic_axes={{'input': {{{dim}: 'rows'}}}}, or fix their sizes by dynamic_axes={{}}" if size else
+                       "; expected 1 or more")
+                )  # fmt: skip
     return sizes
 
 
@@ -99,8 +115,8 @@ def trace(
 ) -> Graph:  # fmt: skip
     """The forward pass of a model as a graph.
 
-    The model runs once, and once more for each dynamic dimension with another size of it; what differs between the recordings
-    depends on the size.  Sizes are at least 2, so that no dimension is broadcast by chance.
+    The model runs once, and some times more for each dynamic dimension with other sizes of it; what differs between the recordings
+    depends on the size.  Sizes are at least 2, so that no dimension is broadcast by chance, and both odd and even.
 
     Args:
         model: on the CPU, in eval mode.
@@ -112,15 +128,67 @@ def trace(
 
     Raises:
         ExportError: something depends on a dynamic size in a way that a graph cannot express, or on values of the inputs
-            outside of gpunet's functions, or is random.
+            outside of gpunet's functions, or is random; or the model runs with one size only.
     """
-    base = {name: max(2, size) for name, size in sizes_of(call, dynamic).items()}
-    variants = [base, *({**base, name: size + 1} for name, size in base.items())]
-    recordings = [_record(model, call, resized(call, dynamic, sizes), supports) for sizes in variants]
-    if len(recordings) == 1:  # twice, to see what is random
-        recordings.append(_record(model, call, resized(call, dynamic, base), supports))
-        variants.append(base)
+    own = sizes_of(call, dynamic)
+    base = {name: max(2, size) for name, size in own.items()}
+    variants: list[dict[str, int]] = []
+    recordings: list[Recording] = []
+
+    def record(sizes: dict[str, int]) -> Exception | None:
+        """Add a recording; return the error of a model that does not take these sizes."""
+        try:
+            recordings.append(_record(model, call, resized(call, dynamic, sizes), supports))
+        except ExportError:
+            raise
+        except Exception as error:  # of the user's model
+            if sizes == own:
+                raise
+            return error
+        variants.append(sizes)
+        return None
+
+    error = record(base)
+    if error is not None:
+        raise _of_one_size(base, own, error) from error
+    for name, size in base.items():
+        _record_sizes(record, base, name, size)
+    if len(base) > 1:
+        record({name: 2 * size + 2 + number for number, (name, size) in enumerate(base.items())})
+    if not base:  # twice, to see what is random
+        record(base)
     return _Merge(recordings, variants, input_names).graph(folds)
+
+
+_LEAST_SIZES = 2  # with which a model must run beside that of the call
+
+
+def _record_sizes(record: Callable[[dict[str, int]], Exception | None], base: dict[str, int], name: str, size: int) -> None:
+    """Record with other sizes of one dimension; with further ones if the model does not take all, such as multiples of 8 alone."""
+    usual = (size + 1, 2 * size + 1, 4 * size + 3)
+    further = (2 * size, 3 * size, 5 * size, size - 1, size // 2, size + 2, size + 3, size - 2)
+    errors: list[tuple[int, Exception]] = []
+    count, tried = 0, {size}
+    for other in (*usual, *further):
+        if other < 2 or other in tried or (other not in usual and (not errors or count == len(usual))):
+            continue
+        tried.add(other)
+        error = record({**base, name: other})
+        if error is None:
+            count += 1
+        else:
+            errors.append((other, error))
+    if count < _LEAST_SIZES:
+        refused, error = errors[0]
+        raise _of_one_size({name: refused}, {name: size}, error) from error
+
+
+def _of_one_size(refused: Mapping[str, int], taken: Mapping[str, int], error: Exception) -> ExportError:
+    sizes, own = (", ".join(f"{name}={size}" for name, size in found.items()) for found in (refused, taken))
+    return ExportError(
+        f"the model does not run with {sizes} ({type(error).__name__}: {error}); it was given {own}. Fix the size by "
+        "dynamic_axes={}, or name by dynamic_axes= the dimensions that may have other sizes"
+    )
 
 
 class Recording(NamedTuple):
@@ -136,13 +204,28 @@ class Recording(NamedTuple):
 def _record(
     model: Module, call: Call, tensors: Sequence[Tensor], supports: Callable[[str, dict[str, Any]], bool]
 ) -> Recording:
+    copies = [make_tensor(numpy.array(tensor.array)) for tensor in tensors]
+    try:
+        return _recorded(model, call, tensors, supports, True)
+    except InPlaceError as error:  # of a view, which without a gradient may be changed
+        try:
+            return _recorded(model, call, copies, supports, False)
+        except ExportError:
+            raise ExportError(f"a change in place cannot be exported: {error}") from None
+
+
+def _recorded(
+    model: Module, call: Call, tensors: Sequence[Tensor], supports: Callable[[str, dict[str, Any]], bool], with_gradients: bool
+) -> Recording:
+    """The recording; with gradients, in-place methods run ops."""
     recorder = Recorder(model, supports)
-    with enable_grad(), recorder.recording(model):  # with gradients, in-place methods run ops
+    with enable_grad(), recorder.recording(model):
         given = []
         for tensor in tensors:
             recorder.add_input(tensor)
             if is_floating(tensor.dtype):
-                tensor = clone(tensor.requires_grad_())  # neither a leaf nor a view, which could not be changed in place
+                # neither a leaf nor a view, which could not be changed in place
+                tensor = clone(tensor.requires_grad_(with_gradients))
             given.append(tensor)
         outputs = [recorder.value(output) for output in call.run(model, given)]
     return _pruned(recorder, outputs)
@@ -180,6 +263,8 @@ def _pruned(recorder: Recorder, outputs: list[Ref]) -> Recording:
 
 
 _ADVICE = "Fix the size with dynamic_axes={}, or write the model so that it is the same for all sizes"
+#: Ops of windows, whose results have sizes that an operator computes from its input's, with a division.
+_OF_WINDOWS = ("convolution", "conv3d", "max_pool", "avg_pool")
 
 
 class _Merge:
@@ -188,13 +273,16 @@ class _Merge:
     def __init__(self, recordings: list[Recording], variants: list[dict[str, int]], input_names: Sequence[str]) -> None:
         self.recordings, self.variants, self.input_names = recordings, variants, input_names
         self.names = [*variants[0]]
+        #: of each size that has a name, its number in each recording: first the dynamic dimensions, then what ops made of them
+        self.numbers = {name: [sizes[name] for sizes in variants] for name in self.names}
+        self.made: dict[str, tuple[Ref, int]] = {}
 
     def graph(self, folds: bool) -> Graph:
         first, *others = self.recordings
         for sizes, other in zip(self.variants[1:], others):
             if [node.op for node in other.nodes] != [node.op for node in first.nodes]:
                 self._raise_different(other, sizes)
-        nodes = [self._node([r.nodes[number] for r in self.recordings]) for number in range(len(first.nodes))]
+        nodes = [self._node(number, [r.nodes[number] for r in self.recordings]) for number in range(len(first.nodes))]
         inputs = [
             (name, self._spec([r.inputs[i] for r in self.recordings], f"input {name}")) for i, name in enumerate(self.input_names)
         ]
@@ -204,7 +292,10 @@ class _Merge:
             self._constant([r.constants[i] for r in self.recordings], users.get(i, "the output"))
             for i in range(len(first.constants))
         ]
-        graph = Graph(inputs, first.outputs, nodes, first.parameters, constants, self.variants[0])
+        if any(recording.outputs != first.outputs for recording in others):
+            raise ExportError(f"the model returns another value for another size. {_ADVICE}")
+        variants = [{name: numbers[at] for name, numbers in self.numbers.items()} for at in range(len(self.variants))]
+        graph = Graph(inputs, first.outputs, nodes, first.parameters, constants, variants, self.made)
         return _folded(graph) if folds else graph
 
     def _raise_different(self, other: Recording, sizes: dict[str, int]) -> None:
@@ -220,7 +311,7 @@ class _Merge:
             f"the model runs {counts}; they differ at {node.function} (in {node.module}). {_ADVICE}"
         )
 
-    def _node(self, nodes: list[Node]) -> Node:
+    def _node(self, number: int, nodes: list[Node]) -> Node:
         first = nodes[0]
         where = f"{first.function} (in {first.module})"
         for node in nodes[1:]:
@@ -228,10 +319,30 @@ class _Merge:
                 counts = f"{len(first.inputs)} inputs for one size, and {len(node.inputs)} for another"
                 raise ExportError(f"{where} has {counts}. {_ADVICE}")
         inputs = tuple(self._merged([*values], where) for values in zip(*(node.inputs for node in nodes)))
+        if first.op in _OF_WINDOWS:
+            self._name_sizes(number, nodes)
         options = self._merged([node.options for node in nodes], where)
         outputs = [self._spec([*specs], where) for specs in zip(*(node.outputs for node in nodes))]
         values = first.values if all(is_static(spec.shape) for spec in outputs) else None
         return Node(first.op, inputs, options, outputs, first.function, first.module, values)
+
+    def _name_sizes(self, number: int, nodes: list[Node]) -> None:
+        """Name the sizes of a result that are new."""
+        for dim, sizes in enumerate(zip(*(node.outputs[0].shape for node in nodes))):
+            if len({*sizes}) > 1 and [*sizes] not in self.numbers.values():
+                name = "_".join([*self._changing([*sizes]), str(len(self.made) + 1)])
+                while name in self.numbers:
+                    name += "_"
+                self.numbers[name] = [*sizes]
+                self.made[name] = Ref("result", number), dim
+
+    def _changing(self, values: Sequence[int]) -> list[str]:
+        """The dynamic dimensions on which a number depends."""
+        base, found = self.variants[0], []
+        for name in self.names:
+            others = [v for v, sizes in zip(values, self.variants) if {**sizes, name: base[name]} == base]
+            found += [name] if any(value != values[0] for value in others) else []
+        return found
 
     def _spec(self, specs: list[Spec], where: str) -> Spec:
         return Spec(self._merged([spec.shape for spec in specs], where), specs[0].dtype)
@@ -266,17 +377,24 @@ class _Merge:
 
     def _dim(self, values: list[int], where: str) -> Dim:
         """The integer that has these values: affine in one size, or a product of sizes."""
-        base = self.variants[0]
-        names = tuple(name for name, value in zip(self.names, values[1:]) if value != values[0])
-        if len(names) == 1:
-            other = values[1 + self.names.index(names[0])]
-            found = Dim(other - values[0], names, values[0] - (other - values[0]) * base[names[0]])
-        else:
-            found = Dim(values[0] // math.prod(base[name] for name in names), names)
-        if any(found.at(sizes) != value for sizes, value in zip(self.variants, values)):
-            texts = " and ".join(f"{value} for {self._sizes(number)}" for number, value in enumerate(values))
-            raise ExportError(f"{where}: a number is {texts}; expected a multiple of the sizes. {_ADVICE}")
-        return found
+        for name, numbers in self.numbers.items():
+            at = next((i for i, number in enumerate(numbers) if number != numbers[0]), 0)
+            if at:
+                factor = (values[at] - values[0]) // (numbers[at] - numbers[0])
+                offset = values[0] - factor * numbers[0]
+                if factor and all(factor * number + offset == value for number, value in zip(numbers, values)):
+                    return Dim(factor, (name,), offset)
+        changing = self._changing(values)
+        known = {name: self._changing(numbers) for name, numbers in self.numbers.items()}
+        parts = [[name for name in known if known[name] == [one]] for one in changing]
+        for names in itertools.product(*parts) if len(parts) > 1 else ():
+            products = [math.prod(numbers) for numbers in zip(*(self.numbers[name] for name in names))]
+            factor = values[0] // products[0]
+            if all(factor * product == value for product, value in zip(products, values)):
+                return Dim(factor, names)
+        shown = [0, *(number for number, value in enumerate(values) if value != values[0])][:3]
+        texts = " and ".join(f"{values[number]} for {self._sizes(number)}" for number in shown)
+        raise ExportError(f"{where}: a number is {texts}; expected a multiple of the sizes. {_ADVICE}")
 
     def _constant(self, arrays: list[numpy.ndarray], user: str) -> Any:
         """A constant for all sizes, which ``user`` reads."""
@@ -336,6 +454,7 @@ def _folded(graph: Graph) -> Graph:
             node.inputs = inputs
             nodes.append(node)
     graph.nodes, graph.outputs = nodes, [places.get(ref, ref) for ref in graph.outputs]
+    graph.made = {name: (places.get(ref, ref), dim) for name, (ref, dim) in graph.made.items()}
     return graph
 
 
