@@ -18,6 +18,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from types import ModuleType
@@ -137,6 +138,8 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests of a device; leave out what belongs to another tier or part, and tests of GPUs alone where there is none."""
+    if addresses := [item.nodeid for item in items if re.search(r" at 0x[0-9a-f]+", item.nodeid)]:
+        raise pytest.UsageError(f"the ids of tests contain addresses, which differ between workers: {addresses[:3]}; pass ids=")
     tier, part = config.getoption("--tier"), config.getoption("--part")
     is_named = any("::" in argument for argument in config.args)
     if tier == "quick" and is_named:

@@ -215,7 +215,7 @@ def test_losses_that_do_not_take_the_target_are_refused(criterion: Any, y: Any, 
         (nn.BCELoss, F.binary_cross_entropy, nn.Sigmoid()),
         (nn.NLLLoss, F.nll_loss, nn.LogSoftmax(1)),
     ],
-    ids=str,
+    ids=["logits", "partial", "soft margin", "probabilities", "log probabilities"],
 )
 def test_functions_are_known_as_their_modules(criterion: Any, function: Any, end: Any) -> None:
     for y in (Y == 0, INDICATORS) if criterion is not nn.NLLLoss else (Y,):
