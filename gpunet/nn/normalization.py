@@ -324,15 +324,15 @@ class SyncBatchNorm(_BatchNorm):
     In evaluation, and with one process, it is :class:`BatchNorm2d` of any number of dimensions.
 
     Args:
-        num_features, eps, momentum, affine, track_running_stats, device, dtype: those of :class:`BatchNorm2d`.
+        num_features, eps, momentum, affine, track_running_stats, device, dtype, bias: those of :class:`BatchNorm2d`.
         process_group: the processes, by default all (:mod:`gpunet.distributed`).
     """
 
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
-        track_running_stats: bool = True, process_group: Any = None, device: Any = None, dtype: Any = None,
+        track_running_stats: bool = True, process_group: Any = None, device: Any = None, dtype: Any = None, *, bias: bool = True,
     ) -> None:  # fmt: skip
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         self.process_group = process_group
 
     def _check_input_dim(self, input: Any) -> None:

@@ -38,7 +38,7 @@ MISDOCUMENTED = {
 }  # fmt: skip
 #: Arguments that constructors need.
 REQUIRED = {
-    "LinearCrossEntropyLoss": (2, 3),
+    "LinearCrossEntropyLoss": (2, 3), "SyncBatchNorm": (2,),
     **{f"{kind}{dims}d": (2, 4, 3) for kind in ("Conv", "ConvTranspose") for dims in (1, 2, 3)},
     **{f"LazyConv{kind}{dims}d": (4, 3) for kind in ("", "Transpose") for dims in (1, 2, 3)},
     "AdaptiveLogSoftmaxWithLoss": (8, 20, [4]),
