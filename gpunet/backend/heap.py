@@ -14,8 +14,9 @@ _LARGEST_MMAP_THRESHOLD = 4 * 1024 * 1024 * ctypes.sizeof(ctypes.c_long)
 def keep_freed_memory() -> None:
     """Let glibc keep up to 64 MB of freed memory, unless the user's environment configures malloc.
 
-    Else each large result of an eager step takes new pages, which the operating system clears: up to a fifth of the step.  glibc
-    itself raises its thresholds to these values once an array of 32 MB has been freed.
+    Else each large result of an eager step takes new pages, which the operating system clears: 4 to 13 % of the eager steps of
+    LeNet, ResNet and VGG in ``gpunet bench``.  glibc itself raises its thresholds to these values once an array of 32 MB has
+    been freed.
     """
     if "MALLOC_TRIM_THRESHOLD_" in os.environ or "MALLOC_MMAP_THRESHOLD_" in os.environ or "GLIBC_TUNABLES" in os.environ:
         return

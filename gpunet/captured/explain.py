@@ -90,19 +90,23 @@ class Explanation(NamedTuple):
         lines = [f"{'launch':30} {'shapes':34} {'calls':>5} {'bytes':>9} {'FLOP':>9} {'µs':>8} {'time':>5} {'of limit':>8}  line"]
         for row in self.rows:
             lines.append(
-                f"{row.launch[:30]:30} {row.shapes[:34]:34} {row.calls:5} {_short(row.bytes):>9} {_short(row.flops):>9} "
+                f"{row.launch[:30]:30} {row.shapes[:34]:34} {row.calls:5} {with_unit(row.bytes):>9} {with_unit(row.flops):>9} "
                 f"{row.seconds * 1e6:8.1f} {row.seconds / total:5.0%} {row.share(self.limits):8.0%}  {row.line[:60]}"
             )
         lines.append(
             f"{len(self.rows)} launches, {sum(r.calls for r in self.rows)} calls, {self.dropped} launches dropped, "
-            f"{_short(self.arena_bytes)}B of planned memory, {self.seconds * 1e6:.1f} µs"
+            f"{with_unit(self.arena_bytes)}B of planned memory, {self.seconds * 1e6:.1f} µs"
         )
-        product, copy = _short(self.limits.flops), _short(self.limits.bytes)
-        lines.append(f"limits measured here: {product}FLOP/s in a product, {copy}B/s in a copy")
+        lines.append(describe(self.limits))
         return "\n".join(lines)
 
 
-def _short(count: float) -> str:
+def describe(limits: Ceilings) -> str:
+    """Return a line with the limits of a machine."""
+    return f"limits measured here: {with_unit(limits.flops)}FLOP/s in a product, {with_unit(limits.bytes)}B/s in a copy"
+
+
+def with_unit(count: float) -> str:
     """Format a count with three digits and a unit: 12.3 k."""
     for unit in ("", "k", "M", "G", "T"):
         if count < 1000 or unit == "T":

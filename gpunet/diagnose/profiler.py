@@ -21,7 +21,7 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Device
 from gpunet.backend.dtypes import float32
 from gpunet.backend.streams import Event
-from gpunet.captured.explain import Ceilings, ceilings
+from gpunet.captured.explain import Ceilings, ceilings, describe, with_unit
 from gpunet.diagnose.arguments import check_svg, write_text
 from gpunet.diagnose.launches import Observer, cost_of
 from gpunet.errors import ArgumentError, GpunetError
@@ -172,14 +172,13 @@ class Profile:
         for row in rows:
             lines.append(
                 f"{row.name[:width]:{width}} {row.calls:6} {row.seconds * 1e6:9.1f} {row.seconds / total if total else 0.0:5.0%} "
-                f"{_short(row.flops):>8} {_short(row.bytes):>8} {row.share(self.limits):8.0%}"
+                f"{with_unit(row.flops):>8} {with_unit(row.bytes):>8} {row.share(self.limits):8.0%}"
             )
         lines.append(
             f"{len(self.launches)} launches take {total * 1e6:.0f} µs; the block takes {self.seconds * 1e6:.0f} µs, with what this "
             f"profile adds"
         )
-        product, copy = _short(self.limits.flops), _short(self.limits.bytes)
-        lines.append(f"limits measured here: {product}FLOP/s in a product, {copy}B/s in a copy")
+        lines.append(describe(self.limits))
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -348,15 +347,6 @@ def _best(function: Callable[[], object], device: Device) -> float:
         devices.synchronize(device)
         found.append(start.elapsed_time(end) / 1e3)
     return min(found)
-
-
-def _short(count: float) -> str:
-    """Format a count with three digits and a unit: 12.3 k."""
-    for unit in ("", "k", "M", "G"):
-        if count < 1000:
-            return f"{count:.0f}" if not unit else f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} T"
 
 
 # ---- flame picture --------------------------------------------------------------------------------------------------

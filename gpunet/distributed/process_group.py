@@ -193,15 +193,19 @@ def init_process_group(
 
 
 def _world(backend: str) -> ProcessGroup:
-    if backend != "mpi" and (from_environment(_SIZES) or 1) == 1:
-        return ProcessGroup.alone()
+    """All processes, of which MPI knows; without mpi4py a process is alone, unless its launcher says otherwise."""
     try:
         from mpi4py import MPI
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
+        count = from_environment(_SIZES) or 1
+        if count == 1 and backend != "mpi":
+            return ProcessGroup.alone()
         raise MissingDependencyError(
-            f"init_process_group: {from_environment(_SIZES) or 1} processes were started, and mpi4py is needed to join them: "
-            "pip install 'gpunet[mpi]'"
+            f"init_process_group: {count} process{'es were' * (count > 1) or ' was'} started, and mpi4py with an MPI library is "
+            "needed: pip install 'gpunet[mpi]'"
         ) from error
+    if MPI.COMM_WORLD.Get_size() == 1 and backend != "mpi":
+        return ProcessGroup.alone()
     communicator = MPI.COMM_WORLD.Dup()
     return ProcessGroup(communicator, range(communicator.Get_size()), communicator.Get_rank(), MPI)
 

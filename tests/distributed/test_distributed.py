@@ -209,3 +209,28 @@ def test_explain_runs_no_collective(alone: None, monkeypatch: pytest.MonkeyPatch
     assert len(calls) == before + 1
     step.explain()
     assert len(calls) == before + 1
+
+
+def test_several_processes_without_mpi4py_are_not_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("PMI_SIZE", "2")
+    with pytest.raises(gpunet.errors.MissingDependencyError, match=r"2 processes were started.*pip install 'gpunet\[mpi\]'"):
+        distributed.init_process_group()
+    monkeypatch.delenv("PMI_SIZE")
+    with pytest.raises(gpunet.errors.MissingDependencyError, match="1 process was started"):
+        distributed.init_process_group("mpi")
+    distributed.init_process_group()
+    assert distributed.get_world_size() == 1
+    distributed.destroy_process_group()
+
+
+@needs_mpi
+def test_mpi_and_not_the_environment_counts_the_processes() -> None:
+    """As under a launcher whose variables are not known."""
+    code = (
+        "from gpunet.distributed import process_group as p\np._SIZES = ()\np.init_process_group()\n"
+        "print(f'size {p.get_world_size()}')\np.destroy_process_group()"
+    )
+    done = run(2, "-c", code)
+    assert done.stdout.count("size 2") == 2, done.stderr
