@@ -11,6 +11,7 @@ from gpunet.ops.face import as_integer, as_number, as_probability
 from gpunet.vision.images import is_pil
 from gpunet.vision.transforms import functional as F
 from gpunet.vision.transforms.draws import normal
+from gpunet.vision.transforms.functional.geometry import select
 from gpunet.vision.transforms.geometry import between, positive_range, random_part, symmetric
 from gpunet.vision.transforms.transform import Frame, Transform
 from gpunet.vision.tv_tensors import BoundingBoxes, Mask, wrap
@@ -94,7 +95,7 @@ class RandomGrayscale(Transform):
         if inpt.ndim < 3:
             return inpt
         gray = F.rgb_to_grayscale(inpt, int(inpt.shape[-3]))
-        return wrap(F.select(is_gray, gray, inpt), like=inpt)
+        return wrap(select(is_gray, gray, inpt), like=inpt)
 
 
 class _RandomColor(Transform):
@@ -111,7 +112,7 @@ class _RandomColor(Transform):
         if isinstance(inpt, (BoundingBoxes, Mask)) or is_changed is False:
             return inpt
         changed = self.change(inpt)
-        return changed if is_pil(inpt) else wrap(F.select(is_changed, changed, inpt), like=inpt)
+        return changed if is_pil(inpt) else wrap(select(is_changed, changed, inpt), like=inpt)
 
     def change(self, inpt: Any) -> Any:
         """The changed image."""

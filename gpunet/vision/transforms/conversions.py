@@ -12,6 +12,7 @@ from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.elementwise import where
 from gpunet.vision.images import is_pil, to_tensor
 from gpunet.vision.transforms import functional as F
+from gpunet.vision.transforms.functional.conversions import check_normalization
 from gpunet.vision.transforms.transform import Simple, Transform, chosen_of, leaves_of, place_of, with_leaves
 from gpunet.vision.tv_tensors import BoundingBoxes, Mask, TVTensor, wrap
 
@@ -132,7 +133,7 @@ class Normalize(Simple):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], inplace: bool = False) -> None:
         self.mean, self.std, self.inplace = mean, std, inplace
-        F.check_normalization(mean, std)
+        check_normalization(mean, std)
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         return F.normalize(inpt, self.mean, self.std, self.inplace)

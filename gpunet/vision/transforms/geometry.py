@@ -16,6 +16,16 @@ from gpunet.ops.rounding import floor
 from gpunet.vision.transforms import functional as F
 from gpunet.vision.transforms import warp
 from gpunet.vision.transforms.functional import InterpolationMode
+from gpunet.vision.transforms.functional.geometry import (
+    PADDING_MODES,
+    crop_inside,
+    flipped,
+    resized,
+    sides_of,
+    target_size,
+    warped,
+)
+from gpunet.vision.transforms.functional.inputs import as_mode, as_pair, size_of
 from gpunet.vision.transforms.transform import Frame, Transform
 
 __all__ = [
@@ -81,13 +91,13 @@ class Resize(Transform):
     def __init__(
         self, size: Any, interpolation: Any = InterpolationMode.BILINEAR, max_size: int | None = None, antialias: bool | None = True
     ) -> None:
-        F.as_pair("Resize", size)
+        as_pair("Resize", size)
         self.size, self.max_size, self.antialias = size, max_size, antialias
-        self.interpolation = F.as_mode("Resize", interpolation)
+        self.interpolation = as_mode("Resize", interpolation)
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        size = F.target_size(self.size, self.max_size, *F.size_of(inpt, "Resize"))
-        return F.resized(inpt, size, self.interpolation, self.antialias)
+        size = target_size(self.size, self.max_size, *size_of(inpt, "Resize"))
+        return resized(inpt, size, self.interpolation, self.antialias)
 
 
 class Pad(Transform):
@@ -101,9 +111,9 @@ class Pad(Transform):
 
     def __init__(self, padding: Any, fill: Any = 0, padding_mode: str = "constant") -> None:
         self.padding, self.fill, self.padding_mode = padding, fill, padding_mode
-        if padding_mode not in F.PADDING_MODES:
+        if padding_mode not in PADDING_MODES:
             raise ArgumentError(f"Pad: padding_mode={padding_mode!r}; expected 'constant', 'edge', 'reflect' or 'symmetric'")
-        F.sides_of("Pad", padding, padding_mode)
+        sides_of("Pad", padding, padding_mode)
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         return F.pad(inpt, self.padding, self.fill, self.padding_mode)
@@ -113,7 +123,7 @@ class CenterCrop(Transform):
     """The middle of an image; a smaller image gets a border of zeros."""
 
     def __init__(self, size: Any) -> None:
-        self.size = F.as_pair("CenterCrop", size)
+        self.size = as_pair("CenterCrop", size)
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         return F.center_crop(inpt, self.size)
@@ -135,9 +145,9 @@ class RandomCrop(Transform):
     def __init__(
         self, size: Any, padding: Any = None, pad_if_needed: bool = False, fill: Any = 0, padding_mode: str = "constant"
     ) -> None:
-        self.size, self.padding, self.pad_if_needed = F.as_pair("RandomCrop", size), padding, pad_if_needed
+        self.size, self.padding, self.pad_if_needed = as_pair("RandomCrop", size), padding, pad_if_needed
         self.fill, self.padding_mode = fill, padding_mode
-        self._sides = (0, 0, 0, 0) if padding is None else F.sides_of("RandomCrop", padding, padding_mode)
+        self._sides = (0, 0, 0, 0) if padding is None else sides_of("RandomCrop", padding, padding_mode)
 
     def draw(self, frame: Frame) -> dict[str, Any]:
         left, top, right, bottom = self._sides
@@ -157,7 +167,7 @@ class RandomCrop(Transform):
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         if any(params["sides"]):
             inpt = F.pad(inpt, params["sides"], self.fill, self.padding_mode)
-        return F.crop_inside(inpt, params["top"], params["left"], *self.size)
+        return crop_inside(inpt, params["top"], params["left"], *self.size)
 
 
 class RandomResizedCrop(Transform):
@@ -176,8 +186,8 @@ class RandomResizedCrop(Transform):
         self, size: Any, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (3.0 / 4.0, 4.0 / 3.0),
         interpolation: Any = InterpolationMode.BILINEAR, antialias: bool | None = True,
     ) -> None:  # fmt: skip
-        self.size, self.scale, self.ratio = F.as_pair("RandomResizedCrop", size), scale, ratio
-        self.interpolation, self.antialias = F.as_mode("RandomResizedCrop", interpolation), antialias
+        self.size, self.scale, self.ratio = as_pair("RandomResizedCrop", size), scale, ratio
+        self.interpolation, self.antialias = as_mode("RandomResizedCrop", interpolation), antialias
         for name, value in (("scale", scale), ("ratio", ratio)):
             positive_range("RandomResizedCrop", name, value)
 
@@ -230,7 +240,7 @@ class _RandomFlip(Transform):
         return {"is_flipped": frame.uniform()[:, 0] < self.p}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        return F.flipped(self._name, inpt, self._dim, params["is_flipped"])
+        return flipped(self._name, inpt, self._dim, params["is_flipped"])
 
 
 class RandomHorizontalFlip(_RandomFlip):
@@ -255,7 +265,7 @@ class RandomRotation(Transform):
         self, degrees: Any, interpolation: Any = InterpolationMode.NEAREST, expand: bool = False, center: Any = None, fill: Any = 0
     ) -> None:
         self.degrees = symmetric("RandomRotation", "degrees", degrees)
-        self.interpolation, self.expand = F.as_mode("RandomRotation", interpolation), expand
+        self.interpolation, self.expand = as_mode("RandomRotation", interpolation), expand
         self.center, self.fill = center, fill
 
     def draw(self, frame: Frame) -> dict[str, Any]:
@@ -285,7 +295,7 @@ class RandomAffine(Transform):
     ) -> None:  # fmt: skip
         self.degrees = symmetric("RandomAffine", "degrees", degrees)
         self.translate, self.scale, self.shear = translate, scale, shear
-        self.interpolation, self.fill, self.center = F.as_mode("RandomAffine", interpolation), fill, center
+        self.interpolation, self.fill, self.center = as_mode("RandomAffine", interpolation), fill, center
         items = translate if isinstance(translate, (tuple, list)) else (translate,)
         shares = [] if translate is None else [as_number("RandomAffine", "translate", item) for item in items]
         if translate is not None and not (len(shares) == 2 and all(0 <= share <= 1 for share in shares)):
@@ -333,7 +343,7 @@ class RandomPerspective(Transform):
         if not 0 <= self.distortion_scale <= 1:
             raise ArgumentError(f"RandomPerspective: distortion_scale={distortion_scale!r}; expected a share from 0 to 1")
         self.p = as_probability("RandomPerspective", "p", p)
-        self.interpolation, self.fill = F.as_mode("RandomPerspective", interpolation), fill
+        self.interpolation, self.fill = as_mode("RandomPerspective", interpolation), fill
 
     def draw(self, frame: Frame) -> dict[str, Any]:
         height, width = frame.height, frame.width
@@ -350,7 +360,7 @@ class RandomPerspective(Transform):
         return {"endpoints": end.reshape(-1, 4, 2)}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        start: Any = _corners(*F.size_of(inpt, "RandomPerspective"))
+        start: Any = _corners(*size_of(inpt, "RandomPerspective"))
         end = params["endpoints"]
         if isinstance(end, Tensor):
             start = tensor(start, device=end.device).reshape(1, 4, 2)
@@ -359,7 +369,7 @@ class RandomPerspective(Transform):
             if end == start:
                 return inpt
         forward = warp.perspective_map(start, end)
-        return F.warped(self._name, inpt, forward, F.size_of(inpt, self._name), self.interpolation, self.fill)
+        return warped(self._name, inpt, forward, size_of(inpt, self._name), self.interpolation, self.fill)
 
 
 def _corners(height: int, width: int) -> list[float]:

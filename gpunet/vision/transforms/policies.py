@@ -13,6 +13,8 @@ from gpunet.ops.face import as_integer
 from gpunet.vision.images import is_pil
 from gpunet.vision.transforms import functional as F
 from gpunet.vision.transforms.functional import InterpolationMode
+from gpunet.vision.transforms.functional.geometry import select, warped
+from gpunet.vision.transforms.functional.inputs import as_mode, size_of
 from gpunet.vision.transforms.geometry import below
 from gpunet.vision.transforms.transform import Frame, Transform
 from gpunet.vision.tv_tensors import BoundingBoxes, Mask, wrap
@@ -54,7 +56,7 @@ class RandAugment(Transform):
             raise ArgumentError(
                 f"RandAugment: num_ops={num_ops}, magnitude={magnitude}; expected 0 or more, and 0 to {self.num_magnitude_bins - 1}"
             )
-        self.interpolation, self.fill = F.as_mode("RandAugment", interpolation), fill
+        self.interpolation, self.fill = as_mode("RandAugment", interpolation), fill
 
     def draw(self, frame: Frame) -> dict[str, Any]:
         if not self.num_ops:
@@ -81,15 +83,15 @@ class RandAugment(Transform):
 
     def _affine(self, inpt: Any, angle: Any, x: Any, y: Any, tan_x: Any, tan_y: Any) -> Any:
         """Rotate counterclockwise, or shear by tangents, or translate, of which at most one is not 0."""
-        height, width = size = F.size_of(inpt, "RandAugment")
+        height, width = size = size_of(inpt, "RandAugment")
         cos, sin = (angle.cos(), angle.sin()) if isinstance(angle, Tensor) else (1.0, 0.0)
         a, b, c, d = cos, sin + tan_x, tan_y - sin, cos
         cx, cy = width / 2, height / 2
         forward = ((a, b, cx + x - a * cx - b * cy), (c, d, cy + y - c * cx - d * cy), (0.0, 0.0, 1.0))
-        return F.warped("RandAugment", inpt, forward, size, self.interpolation, self.fill)
+        return warped("RandAugment", inpt, forward, size, self.interpolation, self.fill)
 
     def _of_batch(self, inpt: Any, op: Tensor, sign: Tensor) -> Any:
-        size = F.size_of(inpt, "RandAugment")
+        size = size_of(inpt, "RandAugment")
         strengths = [self._strength(name, size) for name in OPERATIONS]
 
         def signed(name: str) -> Any:
@@ -101,7 +103,7 @@ class RandAugment(Transform):
             return inpt
         for name in OPERATIONS[_NUMBER["Brightness"] :]:
             changed = self._colored(inpt, name, sign)
-            inpt = wrap(F.select(op == _NUMBER[name], changed, inpt), like=inpt)
+            inpt = wrap(select(op == _NUMBER[name], changed, inpt), like=inpt)
         return inpt
 
     def _colored(self, inpt: Any, name: str, sign: Any) -> Any:
@@ -124,7 +126,7 @@ class RandAugment(Transform):
         if name == "Identity":
             return inpt
         if _NUMBER[name] < _NUMBER["Brightness"]:
-            strength = sign * self._strength(name, F.size_of(inpt, "RandAugment"))
+            strength = sign * self._strength(name, size_of(inpt, "RandAugment"))
             if name == "Rotate":
                 return F.rotate(inpt, strength, self.interpolation, fill=self.fill)
             return self._affine(inpt, 0.0, *(strength if name == other else 0.0 for other in (

@@ -14,7 +14,8 @@ from gpunet.ops.face import as_number, as_probability
 from gpunet.ops.random import randperm
 from gpunet.vision.images import is_pil
 from gpunet.vision.transforms.draws import branch, is_keyed, uniform
-from gpunet.vision.transforms.functional import select, size_of
+from gpunet.vision.transforms.functional.geometry import select
+from gpunet.vision.transforms.functional.inputs import size_of
 from gpunet.vision.tv_tensors import BoundingBoxes, Mask, TVTensor, wrap
 
 __all__ = ["Compose", "Identity", "Lambda", "RandomApply", "RandomChoice", "RandomOrder", "Transform"]
