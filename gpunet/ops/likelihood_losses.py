@@ -186,7 +186,8 @@ def gaussian_nll_loss(
     eps = as_number(name, "eps", eps)
     if not eps > 0.0:
         raise ArgumentError(f"{name}: eps={eps:g}; expected a positive number")
-    x, y = loss_operands(name, input, target)
+    x, y = wrap(input), wrap(target)
+    x, y = loss_operands(name, x, y, dtype=result_dtype(x, y))
     if isinstance(var, (int, float, numpy.number)):
         if var < 0:
             raise ArgumentError(f"{name}: var={var}; expected a variance, zero or more")

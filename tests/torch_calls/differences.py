@@ -358,6 +358,33 @@ DIFFERENCES = (
         "torch.where", "x = torch.tensor([True]); r = torch.where(x, torch.ones(1, dtype=torch.float16), 1j)",
     ),
     Difference(
+        "torch.*m[mv] Tensor.*m[mv] torch.*dot Tensor.*dot torch.*matmul Tensor.*matmul* torch.addr Tensor.addr torch.*inner "
+        "Tensor.inner torch.einsum torch.tensordot torch.linalg.multi_dot torch.chain_matmul",
+        all_of(equal_in_float32, lambda verdict: "complex(" in verdict.text),
+        "A part of a sum of complex products whose terms cancel has another rounding error.",
+        "Tensor.addmv",
+        "y = torch.tensor([[-2.246 - 0.871j, 2.0 - 2.875j], [1.194 + 1.125j, 1.125 - 0.625j], [0.125 - 0.625j, 1.875 - 0.989j]]); "
+        "z = torch.tensor([-0.125 - 1.375j, 1.0 - 0.875j]); r = torch.tensor([2.5 + 2.875j]).addmv(y, z, alpha=2.0)",
+    ),
+    Difference(
+        "F.*dropout*", accepts("a leaf Variable that requires grad is being used in an in-place"),
+        "With `inplace=True` a leaf that requires grad is refused only where numbers are dropped, which p=0 does not.",
+        "F.dropout3d",
+        "x = torch.ones((1, 1, 1, 1), requires_grad=True); r = torch.nn.functional.dropout3d(x, p=0.0, inplace=True)",
+    ),
+    Difference(
+        "Tensor.to", accepts("invalid combination of arguments - got .*=NoneType"),
+        "A keyword that is None counts as left out, also beside the same argument by position.",
+        "Tensor.to", "x = torch.ones(1); r = x.to(torch.float32, dtype=None)",
+    ),
+    Difference(
+        "torch.linalg.pinv",
+        lambda verdict: verdict.detail == "value" and re.search(r"[ =]0(\.0)?[,)]", verdict.call.statement) is not None,
+        "With a tolerance of 0 a singular value that is a rounding error counts, and its reciprocal is arbitrary.",
+        "torch.linalg.pinv",
+        "x = torch.tensor([[2.75, -2.125, 0.75]]).expand(2, 3); r = torch.linalg.pinv(x, 0.0, False)",
+    ),
+    Difference(
         "*", lacks(r"expected real numbers: pass x\.real|of complex|complex(64|128)"),
         "Complex tensors are taken by the functions of [complex numbers](complex-numbers.md); others refuse them.",
         "torch.var", "x = torch.tensor([1j, 2.0]); r = torch.var(x)",
