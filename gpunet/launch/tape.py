@@ -16,6 +16,7 @@ import copy
 import functools
 import itertools
 import linecache
+import os
 import sys
 import threading
 import warnings
@@ -181,7 +182,8 @@ def unrecorded() -> Iterator[None]:
 
 # ---- hooks for ops and other callers --------------------------------------------------------------------------------
 
-_LIBRARY_DIRECTORIES = (str(Path(__file__).resolve().parents[1]), str(Path(numpy.__file__).resolve().parent))
+#: Where gpunet and NumPy were imported from; code objects name their files by the same path, with its symbolic links.
+_LIBRARY_DIRECTORIES = (f"{Path(__file__).parents[1]}{os.sep}", f"{Path(numpy.__file__).parent}{os.sep}")
 
 
 def user_line() -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 import gpunet
@@ -38,3 +42,15 @@ def test_the_line_is_the_users(name: str) -> None:
         warnings.simplefilter("always")
         WARNINGS[name]()
     assert [(w.filename, w.lineno) for w in caught] == [(__file__, inspect.getsourcelines(WARNINGS[name])[1])]
+
+
+def test_the_line_is_the_users_where_packages_are_imported_through_a_symbolic_link(tmp_path: Path) -> None:
+    for package in (gpunet, numpy):
+        (tmp_path / package.__name__).symlink_to(Path(package.__file__).parent)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import gpunet\n\n"
+        "gpunet.optim.lr_scheduler.ExponentialLR(gpunet.optim.SGD([gpunet.ones(1)], lr=0.1), 0.5).step(2)\n"
+    )
+    found = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert f"{script}:3: " in found.stderr
