@@ -10,13 +10,13 @@ def add_parser(subparsers: Any) -> None:
     """Add ``predict`` and its options."""
     parser = subparsers.add_parser(
         "predict",
-        help="predict the target of each row of a CSV file by a trained network",
-        description="Read a CSV file with the columns that a network was trained on, and write it as CSV with the prediction as a "
-        "further column.",
+        help="predict the target of each row of a CSV or Parquet file by a trained network",
+        description="Read a CSV or Parquet file with the columns that a network was trained on, and write it as CSV with the "
+        "prediction as a further column.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("run_folder", metavar="RUN_FOLDER", help="a folder that 'gpunet train' has written")
-    parser.add_argument("data", metavar="DATA", help="a CSV file; it may lack the target")
+    parser.add_argument("data", metavar="DATA", help="a CSV or Parquet file; it may lack the target")
     parser.add_argument("--out", default=argparse.SUPPRESS, help="the file to write (default: print)")
     parser.add_argument("--probabilities", action="store_true", help="add a column with the probability of each class")
     parser.add_argument("--device", default="auto", help="auto (a GPU if CUDA is ready, else the CPU), cpu, cuda, cuda:N")

@@ -21,14 +21,16 @@ def add_parser(subparsers: Any) -> None:
         argument_default=argparse.SUPPRESS,
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--data", help=_text("digits, breast-cancer, diabetes, or a .csv or .npz file", "data"))
+    sources = _text("digits, breast-cancer, diabetes, or a .csv, .parquet or .npz file", "data")
+    data.add_argument("source", metavar="DATA", nargs="?", help=sources)
+    data.add_argument("--data", help="the same")
     data.add_argument(
         "--target",
-        help="column of the target in a CSV, by name or number (from 0; -1 is the last), or name of its array in an .npz "
+        help="column of the target in a table, by name or number (from 0; -1 is the last), or name of its array in an .npz "
         "(default: the last column; the array y)",
     )
     data.add_argument(
-        "--ignore", action="append", metavar="COLUMN", help="a column of a CSV to leave out, by name or number; may be repeated"
+        "--ignore", action="append", metavar="COLUMN", help="a column of a table to leave out, by name or number; may be repeated"
     )
     data.add_argument("--task", help=_text("classification, regression, or auto: inferred from the target", "task"))
     data.add_argument("--test-size", type=float, help=_text("fraction of the rows to hold out", "test_size"))
@@ -97,6 +99,10 @@ def _losses() -> str:
 def run(arguments: argparse.Namespace) -> int:
     """Train; see :func:`gpunet.tools.training_run.run` and :func:`gpunet.tools.training_run.resume`."""
     given = {name: value for name, value in vars(arguments).items() if name not in ("command", "run")}
+    if (source := given.pop("source", None)) is not None:
+        if "data" in given:
+            raise ArgumentError(f"gpunet train {source} --data {given['data']}; expected one of the two")
+        given["data"] = source
     config, folder = given.pop("config", None), given.pop("resume", None)
     others = ["config"] * (config is not None) + [*given]
     if folder is not None and others:

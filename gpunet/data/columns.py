@@ -1,8 +1,8 @@
 """Columns of a table as numbers: how each column of a file is encoded, decided once and applied to other files.
 
-    column = describe("species", ["Adelie", "Gentoo", "Adelie"])
-    column.names                        # ("species=Adelie", "species=Gentoo")
-    column.encode(["Gentoo"], [2], "birds.csv")  # [[0., 1.]]
+    column = describe("species", ["Adelie", "Gentoo", "Adelie"], Source("birds.csv", [2, 3, 4]))
+    column.names                                         # ("species=Adelie", "species=Gentoo")
+    column.encode(["Gentoo"], Source("new.csv", [2]))    # [[0., 1.]]
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import datetime
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
 from gpunet.errors import DataError
 
-__all__ = ["Column", "describe"]
+__all__ = ["Column", "Source", "describe"]
 
 #: Cells that stand for a missing value, in lower case.
 MISSING = frozenset({"", "na", "n/a", "nan", "nat", "none", "null", "?"})
@@ -77,6 +77,26 @@ NUMBERS: dict[str, Callable[[str], float]] = {
 }  # fmt: skip
 
 
+class Source(NamedTuple):
+    """Where cells come from, for error messages.
+
+    Attributes:
+        place: the file, or what else it is.
+        lines: the number of each row.
+        unit: what they count.
+        delimiter: of the file; where it is a comma, numbers have no decimal comma that could be one between thousands.
+    """
+
+    place: str
+    lines: Sequence[int] = ()
+    unit: str = "line"
+    delimiter: str = ","
+
+    def row(self, number: int) -> str:
+        """The place of a row."""
+        return f"{self.place}, {self.unit} {self.lines[number]}"
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a file, and the numbers that it becomes.
@@ -107,13 +127,8 @@ class Column:
             return tuple(f"{self.name}={value}" for value in self.categories)
         return (self.name, f"{self.name} is missing") if self.has_missing else (self.name,)
 
-    def encode(self, cells: Sequence[str], lines: Sequence[int], file: str) -> numpy.ndarray:
+    def encode(self, cells: Sequence[str], source: Source) -> numpy.ndarray:
         """The numbers (n, len(names)) of cells: float64, NaN where the value is missing.
-
-        Args:
-            cells: the column.
-            lines: the line of each cell, for error messages.
-            file: for error messages.
 
         Raises:
             DataError: a cell is not of the kind of the column.
@@ -121,27 +136,40 @@ class Column:
         if self.kind == "ignored":
             return numpy.empty((len(cells), 0))
         ranks = {value: rank for rank, value in enumerate(self.categories)}
-        values = numpy.array([self._value(cell, ranks, line, file) for cell, line in zip(cells, lines, strict=True)])
+        values = numpy.array([self._value(cell, ranks, row, source) for row, cell in enumerate(cells)], numpy.float64)
+        return self.spread(values, source)
+
+    def spread(self, values: numpy.ndarray, source: Source) -> numpy.ndarray:
+        """The numbers (n, len(names)) of the values (n,) of a column, which are ranks of a category.
+
+        Raises:
+            DataError: a value is infinite.
+        """
+        is_infinite = numpy.isinf(values)
+        if is_infinite.any():
+            row = int(is_infinite.argmax())
+            raise DataError(f"{source.row(row)}, column {self.name!r}: {values[row]} is not finite; expected a finite number")
         if self.kind == "category":
-            return (values[:, None] == numpy.arange(len(ranks))).astype(numpy.float64)
+            return (values[:, None] == numpy.arange(len(self.categories))).astype(numpy.float64)
         return numpy.stack([values, numpy.isnan(values)], 1) if self.has_missing else values[:, None]
 
-    def _value(self, cell: str, ranks: dict[str, int], line: int, file: str) -> float:
+    def _value(self, cell: str, ranks: dict[str, int], row: int, source: Source) -> float:
         if is_missing(cell):
             return numpy.nan
-        place = f"{file}, line {line}, column {self.name!r}"
         if ranks:
             if cell not in ranks:
                 known = joined(self.categories)
-                raise DataError(f"{place}: {cell!r} did not occur in training; expected {known}, or an empty cell")
+                raise DataError(
+                    f"{source.row(row)}, column {self.name!r}: {cell!r} did not occur in training; expected {known}, or an empty "
+                    "cell"
+                )
             return float(ranks[cell])
         try:
-            value = _READERS[self.kind](cell, self.format)
-        except (ValueError, KeyError):
-            raise DataError(f"{place}: {cell!r} is no {self.kind}, but the column was one in training") from None
-        if not numpy.isfinite(value):
-            raise DataError(f"{place}: {cell!r} is not finite; expected a finite number")
-        return value
+            return _READERS[self.kind](cell, self.format)
+        except (ValueError, KeyError, OverflowError):
+            raise DataError(
+                f"{source.row(row)}, column {self.name!r}: {cell!r} is no {self.kind}, but the column was one in training"
+            ) from None
 
     def as_json(self) -> dict[str, Any]:
         """The attributes that differ from their defaults, as JSON holds them."""
@@ -165,7 +193,7 @@ _READERS: dict[str, Callable[[str, str], float]] = {
 }  # fmt: skip
 
 
-def describe(name: str, cells: Sequence[str], file: str = "", lines: Sequence[int] = (), delimiter: str = ",") -> Column:
+def describe(name: str, cells: Sequence[str], source: Source) -> Column:
     """Decide how a column of a file is encoded.
 
     A column of numbers, flags (true and false, yes and no) or dates has no other cells but missing ones.  A text of few different
@@ -174,8 +202,7 @@ def describe(name: str, cells: Sequence[str], file: str = "", lines: Sequence[in
     Args:
         name: of the column.
         cells: of all rows.
-        file, lines: for error messages, the name of the file and the line of each cell.
-        delimiter: of the file; where it is a comma, numbers have no decimal comma that could be one between thousands.
+        source: where they come from.
 
     Raises:
         DataError: text stands among numbers, so that it seems to be an error; a comma may separate thousands or decimals; the first
@@ -185,17 +212,17 @@ def describe(name: str, cells: Sequence[str], file: str = "", lines: Sequence[in
     has_missing = len(present) < len(cells)
     if not present:
         return Column(name, "ignored", reason="all values are missing")
-    found = number_format(name, present, file, delimiter)
+    found = number_format(name, present, source)
     if found:
         return Column(name, "number", found, has_missing=has_missing)
     values = sorted(set(present))
     if {value.lower() for value in values} <= _FLAGS.keys():
         return Column(name, "flag", has_missing=has_missing)
-    form = _date_format(name, values, file)
+    form = _date_format(name, values, source)
     if form:
         return Column(name, "date", form, has_missing=has_missing)
-    refuse_unread_numbers(f"{file}, column {name!r}", present)
-    _refuse_typo(name, cells, file, lines)
+    refuse_unread_numbers(f"{source.place}, column {name!r}", present)
+    _refuse_typo(name, cells, source)
     if len(values) == 1 and not has_missing:
         return Column(name, "ignored", reason="all rows have the same text")
     if len(values) <= MAX_ONE_HOT:
@@ -205,13 +232,13 @@ def describe(name: str, cells: Sequence[str], file: str = "", lines: Sequence[in
     return Column(name, "code", categories=tuple(values), has_missing=has_missing)
 
 
-def number_format(name: str, cells: Sequence[str], file: str, delimiter: str) -> str:
+def number_format(name: str, cells: Sequence[str], source: Source) -> str:
     """The key of ``NUMBERS`` by which all cells are numbers; "" if there is none.  For the arguments see :func:`describe`."""
     odd = [cell for cell in cells if not is_number(cell)]
     if not odd:
         has_points = [cell for cell in cells if not _INTEGER.fullmatch(cell)]
         may_be_thousands = has_points and all(_POINT_THOUSANDS.fullmatch(cell) for cell in has_points)
-        return "decimal point" if delimiter == ";" and may_be_thousands else "plain"
+        return "decimal point" if source.delimiter == ";" and may_be_thousands else "plain"
     if all(cell.endswith("%") and is_number(cell[:-1]) for cell in odd):
         return "percentage"
     has_thousands, has_decimals = (all(form.fullmatch(cell) for cell in odd) for form in (_THOUSANDS, _DECIMAL_COMMA))
@@ -221,11 +248,11 @@ def number_format(name: str, cells: Sequence[str], file: str, delimiter: str) ->
         return "decimal comma, points between thousands" if fits else ""
     if not (has_thousands and has_decimals):
         return "thousands" if has_thousands else "decimal comma" if has_decimals else ""
-    if delimiter == ",":
+    if source.delimiter == ",":
         return "thousands"
     raise DataError(
-        f"{file}, column {name!r}: the comma in {odd[0]!r} may separate thousands or decimals, and no other value tells; write the "
-        "numbers without it, or with a point"
+        f"{source.place}, column {name!r}: the comma in {odd[0]!r} may separate thousands or decimals, and no other value tells; "
+        "write the numbers without it, or with a point"
     )
 
 
@@ -240,7 +267,7 @@ def refuse_unread_numbers(place: str, cells: Sequence[str]) -> None:
         raise DataError(f"{place}: {odd!r} seems to be a number; write the numbers without currency signs, and without separators")
 
 
-def _date_format(name: str, values: Sequence[str], file: str) -> str:
+def _date_format(name: str, values: Sequence[str], source: Source) -> str:
     """The format of dates by which all values can be read; "" if there is none.
 
     Raises:
@@ -252,7 +279,7 @@ def _date_format(name: str, values: Sequence[str], file: str) -> str:
     is_ambiguous = fits and fits[0].startswith("%m/%d") and fits[0].replace("%m/%d", "%d/%m") in fits
     if is_ambiguous:
         raise DataError(
-            f"{file}, column {name!r}: {values[0]!r} may begin with the month or the day, and no other value tells; "
+            f"{source.place}, column {name!r}: {values[0]!r} may begin with the month or the day, and no other value tells; "
             "write the dates as year-month-day"
         )
     return fits[0] if fits else ""
@@ -267,15 +294,14 @@ def _can_read(values: Sequence[str], form: str) -> bool:
     return True
 
 
-def _refuse_typo(name: str, cells: Sequence[str], file: str, lines: Sequence[int]) -> None:
+def _refuse_typo(name: str, cells: Sequence[str], source: Source) -> None:
     """Refuse a column of numbers with a text, or with text in less than a tenth of the rows."""
     present = [row for row, cell in enumerate(cells) if not is_missing(cell)]
     texts = [row for row in present if not is_number(cells[row])]
     if len(texts) > max(1, len(present) // 10) or len(texts) == len(present):
         return
     row = texts[0]
-    where = f"{file}, line {lines[row]}, column {name!r}" if lines else f"column {name!r}"
     raise DataError(
-        f"{where}: {cells[row]!r} is not a number ({len(texts)} of {len(present)} values are text); correct it, leave the cell "
-        f"empty, or leave the column out (--ignore {name!r})"
+        f"{source.row(row)}, column {name!r}: {cells[row]!r} is not a number ({len(texts)} of {len(present)} values are text); "
+        f"correct it, leave the cell empty, or leave the column out (--ignore {name!r})"
     )

@@ -1,41 +1,35 @@
-"""CSV files as they are: the rows of text, and which column is the target.
-
-Lines above the first row that begin with # are comments, and below it those that do not have its number of cells; but the last one
-above it is the header if it has its number of cells, and the first row is none.  The delimiter is the most frequent of comma,
-semicolon, tab and | in the first row, or white space if it has none of these.
-"""
+"""Columns by name, of a CSV file (csv_file) or an Arrow table (arrow), and how they become numbers."""
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from gpunet.data.columns import is_missing, is_number, joined
+import numpy
+
+from gpunet.data.columns import Column, joined
+from gpunet.data.targets import Targets
 from gpunet.errors import DataError
 
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
+__all__ = ["Table"]
 
 
-@dataclass(frozen=True)
 class Table:
-    """The cells of a CSV file, stripped, without blank lines."""
+    """Base class of tables.
 
-    path: Path
-    names: list[str]  # of the columns
-    rows: list[list[str]]
-    lines: list[int]  # line number of each row
-    delimiter: str
+    Attributes:
+        place: the file, or what else it is, for error messages.
+        names: of the columns.
+        has_header: whether a file names its columns.
+        notes: sentences about the header and what was left out.
+    """
+
+    place: str
+    names: list[str]
     has_header: bool = True
-    notes: tuple[str, ...] = ()  # sentences about the header and what was left out
+    notes: tuple[str, ...] = ()
 
-    def cells(self, column: int) -> list[str]:
-        """The cells of a column."""
-        return [row[column] for row in self.rows]
+    def __len__(self) -> int:
+        raise NotImplementedError
 
     def find(self, wanted: str | int, role: str) -> int:
         """The number of a column.
@@ -47,131 +41,62 @@ class Table:
         Raises:
             DataError: there is no such column, or several of the name.
         """
-        names, path = self.names, self.path
+        names = self.names
         if isinstance(wanted, str) and wanted in names:
             if names.count(wanted) > 1:
                 count = names.count(wanted)
-                raise DataError(f"{path}: {count} columns are named {wanted!r}; give the number of the {role} instead")
+                raise DataError(f"{self.place}: {count} columns are named {wanted!r}; give the number of the {role} instead")
             return names.index(wanted)
         try:
             number = int(wanted)
         except ValueError:
-            raise DataError(f"{path}: no column {wanted!r}; the columns are {joined(names)}") from None
+            raise DataError(f"{self.place}: no column {wanted!r}; the columns are {joined(names)}") from None
         if not -len(names) <= number < len(names):
-            raise DataError(f"{path}: no column number {number}; expected 0 to {len(names) - 1}: {joined(names)}")
+            raise DataError(f"{self.place}: no column number {number}; expected 0 to {len(names) - 1}: {joined(names)}")
         return number % len(names)
 
+    def rows(self) -> list[list[str]]:
+        """The cells as text, row by row."""
+        raise NotImplementedError
 
-def read_csv(path: Path, wanted: Sequence[str] = (), has_header: bool | None = None) -> Table:
-    """Read a CSV file.
+    def is_missing(self, number: int) -> numpy.ndarray:
+        """Whether the values of a column are missing: bool (n,)."""
+        raise NotImplementedError
 
-    The first row is a header if none of its cells is a number, if it has a name of ``wanted``, or if most of its cells are text
-    above columns of numbers.  Without a header, columns are named 0, 1, 2, ...  Row numbers (different integers in a first column
-    without a name) are left out.
+    def keep(self, is_kept: numpy.ndarray) -> Table:
+        """The table with the rows where a bool array (n,) holds."""
+        raise NotImplementedError
+
+    def describe(self, number: int) -> Column:
+        """How a column is encoded; see :func:`gpunet.data.columns.describe`."""
+        raise NotImplementedError
+
+    def encode(self, number: int, column: Column) -> numpy.ndarray:
+        """The numbers of a column: float64 (n, len(column.names)), NaN where a value is missing.
+
+        Raises:
+            DataError: a value is not of the kind of the column.
+        """
+        raise NotImplementedError
+
+    def targets(self, number: int, task: str) -> Targets:
+        """The targets in a column without missing values; see :func:`gpunet.data.targets.infer`."""
+        raise NotImplementedError
+
+
+def encode(table: Table, columns: Sequence[Column], numbers: Sequence[int] | None = None) -> numpy.ndarray:
+    """The features of the rows of a table: float64 (n, f), NaN where a value is missing.
 
     Args:
-        path: of the file.
-        wanted: names of columns that are used.  One that may be the number of a column tells nothing about the header.
-        has_header: whether there is a header, as known from the training; None to find out.
+        table: the rows.
+        columns: how to encode them.
+        numbers: where each column stands in the table; if None, where the column of its name stands.
 
     Raises:
-        DataError: the file is empty, not text, or ragged; the message has file and line.
+        DataError: the table lacks a column, or a value is not of the kind of its column.
     """
-    rows, lines, delimiter, comment = _read_rows(path)
-    first, notes, is_known = rows[0], [], has_header is not None
-    if has_header is not False:
-        is_header = _has_name_of(wanted, first) or _is_header(first, rows[1:])
-        if not is_header and len(comment) == len(first) > 1:
-            rows, lines, first, is_header = [comment, *rows], [0, *lines], comment, True
-        has_header = bool(has_header) or is_header
-    if not has_header:
-        notes.append(f"no header found: the columns are named 0 to {len(first) - 1}")
-    names = [name or str(i) for i, name in enumerate(first)] if has_header else [str(i) for i in range(len(first))]
-    if has_header:
-        rows, lines = rows[1:], lines[1:]
-    if not rows:
-        raise DataError(f"{path}: no rows below the header ({', '.join(names)})")
-    if has_header and all(len(row) == len(names) + 1 for row in rows) and _are_row_numbers([row[0] for row in rows]):
-        rows = [row[1:] for row in rows]  # as R writes them
-        notes.append(_ROW_NUMBERS)
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(names):
-            place = "the header" if has_header else "the first line"
-            raise DataError(f"{path}, line {line}: {len(row)} cells; expected {len(names)}, as in {place} ({joined(names)})")
-    is_needed = is_known and names[0] in wanted  # not left out in training
-    if has_header and not first[0] and not is_needed and _are_row_numbers([row[0] for row in rows]):  # as pandas writes them
-        names, rows = names[1:], [row[1:] for row in rows]
-        notes.append(_ROW_NUMBERS)
-    return Table(path, names, rows, lines, delimiter, has_header, tuple(notes))
-
-
-_ROW_NUMBERS = "left out: the first column, which has no name and different integers (row numbers)"
-
-
-def _has_name_of(wanted: Sequence[str], first: list[str]) -> bool:
-    """Whether a row has a wanted name that is not the number of a column."""
-    numbers = {str(i) for i in range(-len(first), len(first))}
-    return any(name in first for name in wanted if name not in numbers)
-
-
-def _is_header(first: list[str], rows: list[list[str]]) -> bool:
-    texts = [i for i, cell in enumerate(first) if not is_number(cell)]
-    if len(texts) == len(first):
-        return True
-    above_numbers = [i for i in texts if all(is_number(row[i]) or is_missing(row[i]) for row in rows if i < len(row))]
-    return bool(rows) and 2 * len(above_numbers) > len(first)
-
-
-def _are_row_numbers(cells: list[str]) -> bool:
-    return all(cell.isdecimal() for cell in cells) and len(set(cells)) == len(cells)
-
-
-def _read_rows(path: Path) -> tuple[list[list[str]], list[int], str, list[str]]:
-    """Rows of stripped cells without blank lines and comments.
-
-    Returns:
-        The rows, the line number on which each ends, the delimiter, and the cells of the last comment above the first row.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: {error}. Save it again as UTF-8 CSV") from None
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    every = list(io.StringIO(text, newline=""))
-    num_comments = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#") or not line.strip(), every))
-    kept = ["\n"] * num_comments + every[num_comments:]  # so that lines keep their numbers
-    delimiter = _delimiter(every[num_comments : num_comments + 2])
-    if delimiter == " ":
-        kept = [" ".join(line.split()) + "\n" for line in kept]
-    last = next((line for line in reversed(every[:num_comments]) if line.strip()), "")
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    reader = csv.reader(kept, delimiter=delimiter)
-    try:
-        for row in reader:
-            is_comment = rows and row and row[0].startswith("#") and len(row) != len(rows[0])
-            if any(cell.strip() for cell in row) and not is_comment:
-                rows.append([cell.strip() for cell in row])
-                lines.append(reader.line_num)
-    except csv.Error as error:
-        name = DELIMITERS.get(delimiter, "white space")
-        raise DataError(f"{path}, line {reader.line_num}: {error}; expected values separated by {name}") from None
-    if not rows:
-        raise DataError(f"{path} is empty; expected a header and rows of numbers")
-    return rows, lines, delimiter, _cells_of_comment(last, delimiter)
-
-
-def _cells_of_comment(line: str, delimiter: str) -> list[str]:
-    """The cells of a line that begins with #, which is the name of the first one if nothing else is."""
-    text = " ".join(line.removeprefix("#").split()) if delimiter == " " else line.removeprefix("#")
-    cells = [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter), [])]
-    return [cells[0] or "#", *cells[1:]] if cells else []
-
-
-def _delimiter(lines: list[str]) -> str:
-    """The delimiter of the first of these lines, of a file's first rows."""
-    first, *second = [re.sub(r'"[^"]*"', "x", line) for line in lines] or [""]
-    found = max(DELIMITERS, key=first.count)
-    has_columns = len(first.split()) > 1 and all(len(line.split()) == len(first.split()) for line in second)
-    return " " if found not in first and has_columns else found
+    parts = [numpy.empty((len(table), 0))]
+    for i, column in enumerate(columns):
+        if column.kind != "ignored":
+            parts.append(table.encode(table.find(column.name, "column") if numbers is None else numbers[i], column))
+    return numpy.concatenate(parts, axis=1)

@@ -1,7 +1,8 @@
-"""Data sets by name (digits, breast-cancer, diabetes) or from a .csv or .npz file.
+"""Data sets by name (digits, breast-cancer, diabetes), from a .csv, .parquet or .npz file, or of a data frame.
 
     data = load("digits")
     data = load("houses.csv", target="price")
+    data = load(frame, target="price")
 
 The target column and the task (classification or regression) are inferred if they are not given, and reported in
 :attr:`TabularData.notes`. Invalid data raise :class:`~gpunet.errors.DataError` with file, line, column and value.
@@ -10,19 +11,21 @@ The target column and the task (classification or regression) are inferred if th
 from __future__ import annotations
 
 import math
+import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy
 
 from gpunet.backend.dtypes import is_numeric, is_text
-from gpunet.data.columns import Column, describe, is_missing, joined
-from gpunet.data.table import Table, read_csv
-from gpunet.data.targets import Targets, classes_of_arrays, infer
+from gpunet.data.arrow import STREAM, read_parquet, table_of
+from gpunet.data.columns import Column, joined
+from gpunet.data.csv_file import read_csv
+from gpunet.data.table import Table, encode
+from gpunet.data.targets import Targets, classes_of_arrays
 from gpunet.errors import DataError, MissingDependencyError
 
 __all__ = ["BUILT_IN", "TabularData", "load"]
@@ -39,7 +42,7 @@ TARGET_KEYS = ("y", "Y", "target", "targets", "label", "labels")
 class TabularData:
     """Rows of features with their targets.
 
-    A missing value of a CSV file is NaN; :func:`standardise` puts the mean in its place.
+    A missing value of a column is NaN; :func:`standardise` puts the mean in its place.
     """
 
     name: str
@@ -51,54 +54,101 @@ class TabularData:
     notes: tuple[str, ...] = ()  # messages about inferred properties
     held_out: numpy.ndarray | None = None  # (n,) bool: the test rows of a file with its own split
     target_name: str = "target"
-    columns: tuple[Column, ...] = ()  # how the features of a CSV file were made of its columns; else empty
+    columns: tuple[Column, ...] = ()  # how the features of a table were made of its columns; else empty
     has_header: bool = True  # of a CSV file
+    shape: tuple[int, ...] = ()  # of a sample before it became a row, such as (8, 8) of an image; () of a row
 
     def __len__(self) -> int:
         return len(self.features)
 
 
 def load(
-    source: str | Path, target: str | int | None = None, task: str = "auto", ignore: Sequence[str | int] = ()
+    source: Any, target: str | int | None = None, task: str = "auto", ignore: Sequence[str | int] = ()
 ) -> TabularData:
     """Load a data set.
 
-    The columns of a CSV file may be numbers (also 1,234.5 and 12%, and 1234,5 between semicolons), true and false, dates, which
-    become days since 1970, and text, which becomes a column of 0 and 1 for each of up to 20 values, or else the rank of the value.
-    A column with a missing value gets another one that says where.  Rows without a target, texts that are different in most rows,
-    and row numbers in a first column without a name are left out.  :attr:`TabularData.notes` say all of this.
+    The columns of a table may be numbers (in CSV files also 1,234.5 and 12%, and 1234,5 between semicolons), true and false, dates,
+    which become days since 1970, and text, which becomes a column of 0 and 1 for each of up to 20 values, or else the rank of the
+    value.  A column with a missing value gets another one that says where.  Rows without a target, texts that are different in
+    most rows, row numbers in a first column without a name, and columns of other types are left out.  :attr:`TabularData.notes`
+    say all of this.
 
     Args:
-        source: one of :data:`BUILT_IN`, or the path of a .csv or .npz file.
+        source: one of :data:`BUILT_IN`, the path of a .csv, .parquet or .npz file, or a data frame of pandas, polars or pyarrow.
         target: the column of the target, by name or by number (from 0; -1 is the last); for an .npz file the name of its
             array. Default: the last column, or the first array named like one of :data:`TARGET_KEYS`.
         task: "classification", "regression", or "auto" to infer it from the target.
-        ignore: columns of a CSV file to leave out, by name or number.
+        ignore: columns of a table to leave out, by name or number.
 
     Raises:
         DataError: the data are invalid; the message has the file, line, column and value.
-        MissingDependencyError: built-in data sets need scikit-learn.
+        MissingDependencyError: built-in data sets need scikit-learn, Parquet files and data frames pyarrow.
     """
     if task not in ("auto", "classification", "regression"):
         raise DataError(f"task {task!r}; expected 'auto', 'classification' or 'regression'")
+    if not isinstance(source, (str, os.PathLike)) or _suffix(source) in TABLES:
+        return _from_table(source, target, task, ignore)
     name = str(source)
-    suffix = Path(source).suffix.lower()
+    suffix = _suffix(source)
     if ignore and (name in BUILT_IN or suffix == ".npz"):
-        raise DataError(f"ignore {list(ignore)}: {name} has no columns to ignore, only a CSV file has; remove it")
+        raise DataError(f"ignore {list(ignore)}: {name} has no columns to ignore, only a table has; remove it")
     if name in BUILT_IN:
         if target is not None:
             raise DataError(f"target {target!r}: the built-in data {name!r} have a fixed target; remove it")
         return _built_in(name, task)
-    path = Path(source)
-    if not path.exists():
-        raise DataError(f"no data {name!r}: expected {', '.join(BUILT_IN)} or the path of a .csv or .npz file")
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; expected a .csv or .npz file")
+    path = _existing(source, f"{', '.join(BUILT_IN)} or the path of a .csv, .parquet or .npz file")
     if suffix == ".npz":
         return _from_npz(path, target, task)
-    if suffix in (".csv", ".tsv", ".txt", ".data"):
-        return _from_csv(path, target, task, ignore)
-    raise DataError(f"{path}: unsupported file extension {suffix!r}; expected .csv or .npz")
+    raise DataError(f"{path}: unsupported file extension {suffix!r}; expected .csv, .parquet or .npz")
+
+
+#: The extensions of tables.
+TABLES = (".csv", ".tsv", ".txt", ".data", ".parquet", ".pq")
+
+
+def _suffix(source: str | os.PathLike[str]) -> str:
+    return Path(source).suffix.lower()
+
+
+def _existing(source: str | os.PathLike[str], expected: str) -> Path:
+    """The path of a file.
+
+    Args:
+        source: the path.
+        expected: instead, for the error message.
+
+    Raises:
+        DataError: there is none, or a folder.
+    """
+    path = Path(source)
+    try:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; expected {expected}")
+        exists = path.exists()
+    except (OSError, ValueError) as error:  # such as a name that is too long, or contains a null character
+        raise DataError(f"cannot read {str(source)!r}: {getattr(error, 'strerror', None) or error}") from None
+    if not exists:
+        raise DataError(f"no data {str(source)!r}: expected {expected}")
+    return path
+
+
+def open_table(source: Any, wanted: Sequence[str] = (), has_header: bool | None = None) -> Table:
+    """Read a table.
+
+    Args:
+        source: the path of a .csv or .parquet file, or a data frame of pandas, polars or pyarrow.
+        wanted, has_header: see :func:`gpunet.data.csv_file.read_csv`.
+
+    Raises:
+        DataError: it cannot be read.
+        MissingDependencyError: Parquet files and data frames need pyarrow.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        if not hasattr(source, STREAM):
+            raise DataError(f"data: got a {type(source).__name__}; expected a path, or a data frame of pandas, polars or pyarrow")
+        return table_of(source)
+    path = _existing(source, "the path of a .csv or .parquet file")
+    return read_parquet(path) if _suffix(path) in (".parquet", ".pq") else read_csv(path, wanted, has_header)
 
 
 def _built_in(name: str, task: str) -> TabularData:
@@ -117,59 +167,41 @@ def _built_in(name: str, task: str) -> TabularData:
     if fixed_task == "regression":
         return TabularData(name, fixed_task, features, bunch.target.astype(numpy.float64), feature_names)
     class_names = tuple(str(n) for n in bunch.target_names)
-    return TabularData(name, fixed_task, features, bunch.target.astype(numpy.int64), feature_names, class_names)
+    shape = tuple(bunch.images.shape[1:]) if "images" in bunch else ()
+    return TabularData(name, fixed_task, features, bunch.target.astype(numpy.int64), feature_names, class_names, shape=shape)
 
 
-def _from_csv(path: Path, target: str | int | None, task: str, ignore: Sequence[str | int]) -> TabularData:
-    table = read_csv(path, [name for name in (target, *ignore) if isinstance(name, str)])
+def _from_table(source: Any, target: str | int | None, task: str, ignore: Sequence[str | int]) -> TabularData:
+    table = open_table(source, [name for name in (target, *ignore) if isinstance(name, str)])
+    place = table.place
     left_out = {table.find(column, "column to ignore") for column in ignore}
     rest = [i for i in range(len(table.names)) if i not in left_out]
     column = table.find(target, "target") if target is not None else rest[-1] if rest else -1
     if column in left_out or not rest:
-        raise DataError(f"{path}: the target {table.names[column]!r} is to be ignored; expected another column")
+        raise DataError(f"{place}: the target {table.names[column]!r} is to be ignored; expected another column")
     if len(rest) < 2:
-        raise DataError(f"{path}: only one column, {table.names[column]!r}; expected feature columns and a target column")
+        raise DataError(f"{place}: only one column, {table.names[column]!r}; expected feature columns and a target column")
     name, notes = table.names[column], [f"target: column {table.names[column]!r}" + (" (the last one)" if target is None else "")]
     notes += table.notes
-    has_target = [not is_missing(cell) for cell in table.cells(column)]
-    if not any(has_target):
-        raise DataError(f"{path}, target column {name!r}: all values are missing; choose another column")
-    if not all(has_target):
-        notes.append(f"left out: {has_target.count(False)} rows without a target")
-        table = replace(table, rows=[*compress(table.rows, has_target)], lines=[*compress(table.lines, has_target)])
+    has_target = ~table.is_missing(column)
+    if not has_target.any():
+        raise DataError(f"{place}, target column {name!r}: all values are missing; choose another column")
+    if not has_target.all():
+        notes.append(f"left out: {(~has_target).sum()} rows without a target")
+        table = table.keep(has_target)
     numbers = [i for i in range(len(table.names)) if i != column]
     columns = [
-        Column(table.names[i], "ignored", reason="as asked") if i in left_out
-        else describe(table.names[i], table.cells(i), str(path), table.lines, table.delimiter)
-        for i in numbers
-    ]  # fmt: skip
+        Column(table.names[i], "ignored", reason="as asked") if i in left_out else table.describe(i) for i in numbers
+    ]
     features = encode(table, columns, numbers)
     if not features.shape[1]:
         reasons = "; ".join(f"{c.name}: {c.reason}" for c in columns)
-        raise DataError(f"{path}: no column is left beside the target {name!r} ({reasons})")
-    targets = infer(table.cells(column), str(path), name, table.lines, task, table.delimiter)
+        raise DataError(f"{place}: no column is left beside the target {name!r} ({reasons})")
+    targets = table.targets(column, task)
     names = tuple(found for c in columns for found in c.names)
-    made = _dataset(path, features, targets, names, (*notes, *_notes(columns)))
+    stem = Path(source).stem if isinstance(source, (str, os.PathLike)) else type(source).__name__
+    made = _dataset(stem, features, targets, names, (*notes, *_notes(columns)))
     return replace(made, target_name=name, columns=tuple(columns), has_header=table.has_header)
-
-
-def encode(table: Table, columns: Sequence[Column], numbers: Sequence[int] | None = None) -> numpy.ndarray:
-    """The features (n, f) of the rows of a table: float64, NaN where a value is missing.
-
-    Args:
-        table: the rows.
-        columns: how to encode them.
-        numbers: where each column stands in the table; if None, where the column of its name stands.
-
-    Raises:
-        DataError: the table lacks a column, or a cell is not of the kind of its column.
-    """
-    parts = [numpy.empty((len(table.rows), 0))]
-    for i, column in enumerate(columns):
-        if column.kind != "ignored":
-            number = table.find(column.name, "column") if numbers is None else numbers[i]
-            parts.append(column.encode(table.cells(number), table.lines, str(table.path)))
-    return numpy.concatenate(parts, axis=1)
 
 
 def _notes(columns: Sequence[Column]) -> list[str]:
@@ -200,17 +232,9 @@ def _notes(columns: Sequence[Column]) -> list[str]:
 
 
 def _dataset(
-    path: Path,
-    features: numpy.ndarray,
-    targets: Targets,
-    feature_names: tuple[str, ...],
-    notes: tuple[str, ...],
-    held_out: numpy.ndarray | None = None,
+    name: str, features: numpy.ndarray, targets: Targets, feature_names: tuple[str, ...], notes: tuple[str, ...]
 ) -> TabularData:
-    notes = (*notes, targets.note)
-    return TabularData(
-        path.stem, targets.task, features, targets.values, feature_names, targets.class_names, notes, held_out
-    )
+    return TabularData(name, targets.task, features, targets.values, feature_names, targets.class_names, (*notes, targets.note))
 
 
 # ---- .npz -----------------------------------------------------------------------------------------------------------
@@ -227,7 +251,7 @@ def _from_npz(path: Path, target: str | int | None, task: str) -> TabularData:
             raise DataError(
                 f"{path}: x_train has {x_train.shape[1]} features per row, but x_test {x_test.shape[1]}; expected the same number"
             )
-        features = numpy.concatenate([x_train, x_test])
+        features, shape = numpy.concatenate([x_train, x_test]), parts[0].shape[1:]
         labels = numpy.concatenate([_one_column(path, a, "y_train or y_test") for a in parts[2:]])
         held_out = numpy.arange(len(features)) >= len(x_train)
         target_name, note = "y_train", "split of the file: x_train, x_test"
@@ -240,7 +264,7 @@ def _from_npz(path: Path, target: str | int | None, task: str) -> TabularData:
             feature_name = next(iter(others))
         else:
             feature_name = _find(path, None, FEATURE_KEYS, others, listed, "features")
-        features = _flat(path, arrays[feature_name], feature_name)
+        features, shape = _flat(path, arrays[feature_name], feature_name), arrays[feature_name].shape[1:]
         labels = _one_column(path, arrays[target_name], target_name)
         held_out, note = None, f"features: array {feature_name!r}, target: array {target_name!r}"
     if len(features) != len(labels):
@@ -257,7 +281,7 @@ def _from_npz(path: Path, target: str | int | None, task: str) -> TabularData:
         )
     targets = classes_of_arrays(labels, str(path), target_name, task)
     names = tuple(str(i) for i in range(features.shape[1]))
-    return _dataset(path, features, targets, names, (note,), held_out)
+    return replace(_dataset(path.stem, features, targets, names, (note,)), held_out=held_out, shape=shape if len(shape) > 1 else ())
 
 
 def _read_npz(path: Path) -> dict[str, numpy.ndarray]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy
 
 from gpunet.backend.dtypes import is_boolean, is_integer, is_text
-from gpunet.data.columns import NUMBERS, is_number, number_format, refuse_unread_numbers
+from gpunet.data.columns import NUMBERS, Source, is_number, number_format, refuse_unread_numbers
 from gpunet.errors import DataError
 
 #: Integer targets with at most this many different values are inferred to be classes, if a value occurs twice.
@@ -27,32 +27,29 @@ class Targets:
     note: str  # the inferred task and the reason
 
 
-def infer(
-    cells: Sequence[str], file: str, column: str, lines: Sequence[int], task: str = "auto", delimiter: str = ","
-) -> Targets:
+def infer(cells: Sequence[str], source: Source, column: str, task: str = "auto") -> Targets:
     """Parse the cells of a target column.
 
     Args:
         cells: the cells as text.
-        file, column: names for error messages.
-        lines: line number of each cell, for error messages.
+        source: where they come from.
+        column: its name, for error messages.
         task: "classification", "regression", or "auto".
-        delimiter: of the file.
 
     Raises:
         DataError: all rows have the same class, every row has its own class, text is mixed with numbers, or the numbers have
             separators or currency signs.
     """
     numeric = [is_number(cell) for cell in cells]
-    place = f"{file}, target column {column!r}"
-    form = number_format(column, cells, file, delimiter)
+    place = f"{source.place}, target column {column!r}"
+    form = number_format(column, cells, source)
     if form:
-        return classes_of_arrays(_exact(cells, form), file, column, task)
+        return classes_of_arrays(_exact(cells, form), source.place, column, task)
     refuse_unread_numbers(place, cells)
     if task == "regression" or 2 * sum(numeric) > len(cells):  # text in a column of numbers is a typo
         row = numeric.index(False)
         raise DataError(
-            f"{file}, line {lines[row]}, target column {column!r}: {cells[row]!r} is not a number, but "
+            f"{source.row(row)}, target column {column!r}: {cells[row]!r} is not a number, but "
             f"{sum(numeric)} of {len(cells)} targets are; correct it"
         )
     return _classes(numpy.array(cells), place, "the target is text")
@@ -73,7 +70,7 @@ _INTEGER = re.compile(r"[+-]?\d+")
 
 
 def classes_of_arrays(values: numpy.ndarray, file: str, column: str, task: str = "auto") -> Targets:
-    """Parse an array of numbers or strings; for the arguments see :func:`infer`.
+    """Parse an array of numbers or strings; ``file`` is for error messages, and for the others see :func:`infer`.
 
     Raises:
         DataError: see :func:`infer`; or the numbers are not finite, or not integers for classification.

@@ -1,4 +1,4 @@
-"""Predictions of a trained network for the rows of a CSV file."""
+"""Predictions of a trained network for the rows of a table."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy
 from gpunet.autograd import Tensor, no_grad
 from gpunet.data.columns import Column
 from gpunet.data.split import Standardisation
-from gpunet.data.table import Table, read_csv
-from gpunet.data.tabular import encode
+from gpunet.data.table import Table, encode
+from gpunet.data.tabular import open_table
 from gpunet.errors import CheckpointError
 from gpunet.ops.creation import tensor
 from gpunet.ops.join import cat
@@ -29,7 +29,7 @@ _BATCH = 8192  # rows at once
 
 @dataclass(frozen=True)
 class Predictions:
-    """The rows of a file and what a network predicts for each."""
+    """The rows of a table and what a network predicts for each."""
 
     table: Table
     target_name: str
@@ -38,7 +38,7 @@ class Predictions:
     probabilities: numpy.ndarray | None  # (n, classes), None for regression
 
     def as_csv(self, with_probabilities: bool = False) -> str:
-        """The columns of the file, the prediction and, if wanted, the probability of each class, as CSV with a header."""
+        """The columns of the table, the prediction and, if wanted, the probability of each class, as CSV with a header."""
         names = [*self.table.names, f"predicted {self.target_name}"]
         columns = [self.values.tolist()]
         if with_probabilities and self.probabilities is not None:
@@ -47,7 +47,7 @@ class Predictions:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(names)
-        writer.writerows([*row, *added] for row, added in zip(self.table.rows, zip(*columns)))
+        writer.writerows([*row, *added] for row, added in zip(self.table.rows(), zip(*columns)))
         return text.getvalue()
 
 
@@ -59,18 +59,20 @@ def probabilities(outputs: Tensor, loss: str) -> Tensor:
     return cat([1 - last, last], 1)
 
 
-def predict(run: str | os.PathLike[str], data: str | os.PathLike[str], device: Any = "cpu") -> Predictions:
-    """Predict the target of each row of a CSV file.
+def predict(run: str | os.PathLike[str], data: Any, device: Any = "cpu") -> Predictions:
+    """Predict the target of each row of a table.
 
     Args:
         run: a folder that ``gpunet train`` has written.
-        data: a CSV file, with a header if the file of the training had one.  It has the columns that the network was trained on:
-            in any order with a header, else at their numbers.  It may have others, and may lack the target.
+        data: a CSV file, with a header if the file of the training had one, a Parquet file, or a data frame.  It has the columns
+            that the network was trained on: in any order with a header, else at their numbers.  It may have others, and may lack
+            the target.
         device: of the network.
 
     Raises:
         CheckpointError: the run folder is damaged.
-        DataError: the file cannot be read, lacks a column, or has a cell of another kind.
+        DataError: the table cannot be read, lacks a column, or has a value of another kind.
+        MissingDependencyError: Parquet files and data frames need pyarrow.
     """
     model, config = load_run(run, device)
     try:
@@ -80,7 +82,7 @@ def predict(run: str | os.PathLike[str], data: str | os.PathLike[str], device: A
                                           values["target_scale"])  # fmt: skip
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{Path(run) / 'config.json'} was not written by this version of gpunet train ({error!r})") from None
-    table = read_csv(Path(data), [column.name for column in columns], config.get("has_header"))
+    table = open_table(data, [column.name for column in columns], config.get("has_header"))
     features = standardisation.features(encode(table, columns))
     with no_grad():
         parts = [model(tensor(features[i : i + _BATCH], device=device)) for i in range(0, len(features), _BATCH)]

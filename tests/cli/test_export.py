@@ -14,8 +14,8 @@ import pytest
 import gpunet
 from gpunet.cli.main import main
 from gpunet.data.columns import Column
-from gpunet.data.table import read_csv
-from gpunet.data.tabular import encode
+from gpunet.data.csv_file import read_csv
+from gpunet.data.table import encode
 from gpunet.errors import ArgumentError
 from gpunet.train import predict
 from gpunet.train.run_folder import read_config

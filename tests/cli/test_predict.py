@@ -94,8 +94,34 @@ def test_files_without_a_header() -> None:
     train()
     Path("new.csv").write_text("1,0\n9,2\n3,8\n")
     found = predict("run", "new.csv")
-    assert found.table.rows == [["1", "0"], ["9", "2"], ["3", "8"]] and found.table.names == ["0", "1"]
+    assert found.table.rows() == [["1", "0"], ["9", "2"], ["3", "8"]] and found.table.names == ["0", "1"]
     assert numpy.corrcoef(found.values, [10.5, 88.5, 22.5])[0, 1] > 0.9
+
+
+def test_parquet_and_csv_are_encoded_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    frame = pandas.read_csv("things.csv").assign(seen=pandas.date_range("2020-01-01", periods=60))
+    frame.to_parquet("things.parquet")
+    frame.to_csv("things.csv", index=False)
+    assert main(["train", "things.parquet", "--target", "size", "--ignore", "price", "--epochs", "3", "--out", "run"]) == 0
+    rows = predicted(capsys, "things.parquet", "--probabilities")
+    assert [{**row, "seen": row["seen"][:10]} for row in rows] == predicted(capsys, "things.csv", "--probabilities")
+    assert predict("run", frame).values.tolist() == [row["predicted size"] for row in rows]
+    assert list(rows[0])[:6] == [*frame.columns] and rows[1]["colour"] == "green"
+    for change, message in [
+        ({"colour": frame["weight"]}, "the DataFrame, column 'colour': its type is int64, but in training the column was text"),
+        ({"weight": frame["colour"]}, "the DataFrame, row 0, column 'weight': 'red' is no number"),
+        ({"colour": "pink"}, "the DataFrame, row 0, column 'colour': 'pink' did not occur in training; expected blue, green, red"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            predict("run", frame.assign(**change))
+    with pytest.raises(DataError, match="the Table: no column 'colour'; the columns are weight, flag"):
+        predict("run", pyarrow.table({"weight": [1], "flag": [0]}))
+
+
+def test_data_are_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "things.csv", "--data", "digits"]) == 2
+    assert "gpunet train things.csv --data digits; expected one of the two" in capsys.readouterr().err
 
 
 def test_columns_of_one_name_are_refused_in_training(capsys: pytest.CaptureFixture[str]) -> None:

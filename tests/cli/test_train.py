@@ -53,7 +53,7 @@ def test_invalid_options(options: list[str], message: str, capsys: pytest.Captur
     ("text", "message"),
     [
         ("a,b,y\n1,2,0\n3,high,1\n", "bad.csv, line 3, column 'b': 'high' is not a number"),
-        ("a,b,y\n1,2,0\n3,inf,1\n", "bad.csv, line 3, column 'b': 'inf' is not finite"),
+        ("a,b,y\n1,2,0\n3,inf,1\n", "bad.csv, line 3, column 'b': inf is not finite"),
     ],
 )
 def test_invalid_csv(text: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

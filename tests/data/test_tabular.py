@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 from gpunet.data import load, split, standardise
-from gpunet.data.columns import describe
+from gpunet.data.columns import Source, describe
 from gpunet.errors import ArgumentError, DataError
 from gpunet.launch.random import Generator
 
@@ -119,7 +119,7 @@ def test_task_is_inferred_and_noted(csv: Any, values: Any, task: str, expected: 
 
 BAD = {
     "text": ("a,b,y\n1,2,0\n3,high,1\n5,6,1\n", r"line 3, column 'b': 'high' is not a number \(1 of 3 values are text"),
-    "infinite": ("a,b,y\n1,2,0\n3,inf,1\n", "line 3, column 'b': 'inf' is not finite"),
+    "infinite": ("a,b,y\n1,2,0\n3,inf,1\n", "line 3, column 'b': inf is not finite"),
     "missing targets": ("a,b,y\n1,2,\n3,4,NA\n", "target column 'y': all values are missing"),
     "day or month": (
         "a,when,y\n1,03/04/2021,1.5\n2,05/06/2021,2.5\n", "column 'when': '03/04/2021' may begin with the month or the day"
@@ -257,8 +257,8 @@ def test_notes_of_the_header_and_of_numbers(csv: Any) -> None:
 
 
 def test_encoded_categories_are_float64() -> None:
-    column = describe("species", ["Adelie", "Gentoo", "Adelie"])
-    encoded = column.encode(["Gentoo"], [2], "birds.csv")
+    column = describe("species", ["Adelie", "Gentoo", "Adelie"], Source("birds.csv", range(2, 5)))
+    encoded = column.encode(["Gentoo"], Source("birds.csv", [2]))
     assert encoded.dtype == numpy.float64 and encoded.tolist() == [[0.0, 1.0]]
 
 
