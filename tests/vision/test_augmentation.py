@@ -231,6 +231,37 @@ def test_masks_take_the_nearest_pixel(dtype: str) -> None:
             assert found.dtype == gpunet.tensor(mask).dtype and {*found.flatten().tolist()} <= {0, 1, 3, 200}
 
 
+@pytest.mark.parametrize("options", [
+    {}, {"num_ops": 3, "magnitude": 25, "fill": (0.1, 0.2, 0.3)}, {"interpolation": BILINEAR, "fill": 0.5}, {"num_ops": 0},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_rand_augment_changes_each_sample_as_if_it_were_alone(options: Any, dtype: str) -> None:
+    """Also in another batch, bit for bit; also masks, whose levels stay."""
+    augment, count = T.RandAugment(**options), 40
+    x = images(count) if dtype == "float32" else (images(count) * 255).to("uint8")
+    masks = tv.Mask((images(count)[:, :1] * 3).to("int64"))
+    index = gpunet.arange(count)
+    with T.keyed(index, seed=5):
+        found, levels = augment(tv.Image(x), masks)
+    assert found.dtype == x.dtype and {*levels.flatten().tolist()} <= {0, 1, 2}
+    order = gpunet.tensor(numpy.random.default_rng(3).permutation(count)[:17])
+    with T.keyed(index[order], seed=5):
+        other, other_levels = augment(tv.Image(x[order]), tv.Mask(masks[order]))
+    assert (other == found[order]).all() and (other_levels == levels[order]).all()
+    for n in range(count):
+        with T.keyed(n, seed=5):
+            alone, level = augment(tv.Image(x[n]), tv.Mask(masks[n]))
+        numpy.testing.assert_allclose(alone.numpy(), found[n].numpy(), atol=1e-6 if dtype == "float32" else 1)
+        assert (level == levels[n]).all()
+    step = gpunet.capture(lambda x, index: keyed_result(augment, x, index))
+    numpy.testing.assert_allclose(step(x, index).numpy(), found.numpy(), atol=1e-5 if dtype == "float32" else 1)
+
+
+def keyed_result(augment: Any, x: Any, index: Any) -> Any:
+    with T.keyed(index, seed=5):
+        return augment(x)
+
+
 def test_a_sample_is_any_structure_and_its_first_tensor_an_image_if_nothing_says_more() -> None:
     x, mask = images(2), tv.Mask(numpy.ones((2, 14, 16), bool))
     labels = gpunet.tensor([1, 2])

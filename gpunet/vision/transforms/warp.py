@@ -249,14 +249,30 @@ def _positions(back: Map, size: tuple[int, int], device: Any) -> tuple[Tensor, T
     height, width = size
     y = (arange(height, dtype="float32", device=device) + 0.5).reshape(1, height, 1)
     x = (arange(width, dtype="float32", device=device) + 0.5).reshape(1, 1, width)
-    (a, b, c), (d, e, f), (g, h, i) = (tuple(on_axes(entry, 2) for entry in row) for row in back)
     if is_affine(back):
-        return (d * x + (f - 0.5)) + e * y, (a * x + (c - 0.5)) + b * y
+        return _affine_positions(back, x, y)
+    (a, b, c), (d, e, f), (g, h, i) = (tuple(on_axes(entry, 2) for entry in row) for row in back)
     scale = (g * x + i) + h * y
     is_seen = scale > _HORIZON
     scale = where(is_seen, scale, 1.0)
     rows, columns = ((d * x + f) + e * y) / scale - 0.5, ((a * x + c) + b * y) / scale - 0.5
     return where(is_seen, rows, -1.0), where(is_seen, columns, -1.0)
+
+
+def _affine_positions(back: Map, x: Any, y: Any) -> tuple[Any, Any]:
+    """:func:`_positions` of an affine map, of centers x and y that broadcast to (batch or 1, height, width)."""
+    (a, b, c), (d, e, f), _ = (tuple(on_axes(entry, 2) for entry in row) for row in back)
+    return (d * x + (f - 0.5)) + e * y, (a * x + (c - 0.5)) + b * y
+
+
+@functools.lru_cache(32)
+def _nearest_pixels(back: Map, size: tuple[int, int], height: int, width: int) -> numpy.ndarray:
+    """The nearest pixels of planes (height, width) with a border of one, int64 (pixels,), for an affine map of numbers."""
+    y, x = (numpy.arange(n, dtype=numpy.float32) + 0.5 for n in size)
+    rows, columns = _affine_positions(back, x.reshape(1, 1, -1), y.reshape(1, -1, 1))
+    # + 1 for the border, + 0.5 to round
+    rows, columns = (numpy.floor(p.clip(-1, n) + 1.5).astype(numpy.int64) for p, n in ((rows, height), (columns, width)))
+    return (rows * (width + 2) + columns).reshape(-1)
 
 
 def pixel_index(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -312,6 +328,22 @@ def warp(function: str, x: Tensor, forward: Map, size: tuple[int, int], is_neare
         lines.append(left + (right - left) * part_x)
     result = lines[0] + (lines[1] - lines[0]) * part_y
     return saturated(result if is_floating(dtype) else result.round(), dtype)
+
+
+class NearestPixels:
+    """The nearest pixels of planes (batch, planes, height, width) on the host, by maps that are one for several samples.
+
+    As :func:`warp`, but the positions are computed once for all images of a size.
+    """
+
+    def __init__(self, function: str, x: Tensor, fill: Any) -> None:
+        self._size = x.shape[-2:]
+        self._pixels = bordered(function, x, (1, 1, 1, 1), fill).array.reshape(*x.shape[:2], -1)
+
+    def write(self, result: numpy.ndarray, rows: slice, forward: Map) -> None:
+        """Write images of ``rows`` to ``result``, contiguous (images, planes, h, w), by an affine map of numbers."""
+        places = _nearest_pixels(inverse(forward), result.shape[-2:], *self._size)
+        self._pixels[rows].take(places, axis=2, out=result.reshape(*result.shape[:2], -1), mode="clip")  # within it anyway
 
 
 # ---- boxes ------------------------------------------------------------------------------------------------------------

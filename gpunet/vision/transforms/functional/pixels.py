@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor
+from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend.dtypes import is_floating, is_half, limits
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.launch.tape import active
 from gpunet.ops.activations import hardtanh
-from gpunet.ops.creation import arange, tensor, zeros
+from gpunet.ops.creation import arange, full, tensor, zeros
 from gpunet.ops.elementwise import exp, maximum, minimum, where
 from gpunet.ops.face import as_number
-from gpunet.ops.join import cat, stack
+from gpunet.ops.join import stack
 from gpunet.ops.order import amax, amin
 from gpunet.ops.rounding import floor
-from gpunet.ops.scatter import scatter_add
+from gpunet.ops.scatter import index_add
 from gpunet.vision.images import is_pil
 from gpunet.vision.transforms import warp
 from gpunet.vision.transforms.draws import normal
@@ -149,9 +150,9 @@ def adjust_sharpness(inpt: Any, sharpness_factor: Number) -> Any:
         rows = x[..., :-2, :] + x[..., 1:-1, :] + x[..., 2:, :]
         around = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
         smooth = (around + 4 * x[..., 1:-1, 1:-1]) / 13
-        inner = _blended(x[..., 1:-1, 1:-1], smooth, _entry(sharpness_factor, x))
-        middle = cat([x[..., 1:-1, :1], inner, x[..., 1:-1, -1:]], -1)
-        return cat([x[..., :1, :], middle, x[..., -1:, :]], -2)
+        result = x.clone()
+        result[..., 1:-1, 1:-1] = _blended(x[..., 1:-1, 1:-1], smooth, _entry(sharpness_factor, x))
+        return result
 
     return _on_unit("adjust_sharpness", inpt, sharpened)
 
@@ -227,9 +228,8 @@ def autocontrast(inpt: Any) -> Any:
 
     def stretched(x: Any) -> Any:
         low, high = amin(x, (-2, -1), True), amax(x, (-2, -1), True)
-        span = high - low
-        is_flat = span == 0
-        return where(is_flat, x, _unit((x - low) / where(is_flat, 1.0, span)))
+        is_flat = high == low
+        return _unit((x - where(is_flat, 0.0, low)) / where(is_flat, 1.0, high - low))
 
     return _on_unit("autocontrast", inpt, stretched)
 
@@ -239,15 +239,26 @@ def equalize(inpt: Any) -> Any:
 
     def equalized(x: Any) -> Any:
         levels = (x * 255.999).to("int64").reshape(-1, x.shape[-2] * x.shape[-1])
-        counts = scatter_add(zeros(len(levels), 256, device=x.device), 1, levels, (levels * 0 + 1).to("float32"))
+        first = (256 * arange(len(levels), device=x.device)).reshape(-1, 1)
+        places = levels + first  # in a vector of the tables of all channels
+        counts = _counts(places)
         sums = counts.cumsum(1)
         last = levels.max(1, keepdim=True)[0]
         step = floor((levels.shape[1] - counts.gather(1, last)) / 255)
         table = hardtanh(floor((sums - counts + floor(step / 2)) / step.clamp(min=1.0)), 0.0, 255.0)
         table = where(step == 0, arange(256, dtype="float32", device=x.device), table)
-        return (table.gather(1, levels) / 255).reshape(x.shape).to(x.dtype)
+        return ((table / 255).to(x.dtype).reshape(-1)[places.reshape(-1)]).reshape(x.shape)
 
     return _on_unit("equalize", inpt, equalized)
+
+
+def _counts(places: Tensor) -> Any:
+    """How often each of 256 levels occurs in each row of int64 (rows, n), whose levels begin with 256 row: float32 (rows, 256)."""
+    rows = len(places)
+    if type(places.array) is numpy.ndarray and active.tape is None:  # many times as fast as sums at indices
+        return make_tensor(numpy.bincount(places.array.ravel(), minlength=256 * rows).reshape(rows, 256).astype(numpy.float32))
+    ones = full((places.numel(),), 1.0, device=places.device)
+    return index_add(zeros(256 * rows, device=places.device), 0, places.reshape(-1), ones).reshape(rows, 256)
 
 
 def gaussian_blur(inpt: Any, kernel_size: Any, sigma: Any = None) -> Any:
