@@ -50,7 +50,7 @@ LAYERS = (
 )
 OPTIONAL = (
     "cupy", "cupyx", "torch", "sklearn", "scipy", "joblib", "threadpoolctl", "matplotlib", "ml_dtypes", "mpi4py", "safetensors",
-    "rich", "numba", "cuda", "onnx", "onnxruntime", "pandas", "polars", "pyarrow",
+    "rich", "numba", "cuda", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "tokenizers",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Data: samples and batches (PyTorch's ``utils.data``), built-in data sets, CSV and NumPy files, splits, standardisation."""
+"""Data: samples and batches (PyTorch's ``utils.data``), built-in data sets, tables, NumPy files, text, splits, standardisation."""
 
 from gpunet.data.collate import *
 from gpunet.data.collate import __all__ as _collate_names
@@ -12,11 +12,14 @@ from gpunet.data.split import *
 from gpunet.data.split import __all__ as _split_names
 from gpunet.data.tabular import *
 from gpunet.data.tabular import __all__ as _tabular_names
+from gpunet.data.text import *
+from gpunet.data.text import __all__ as _text_names
 from gpunet.data.workers import *
 from gpunet.data.workers import __all__ as _workers_names
 
 __all__ = [
-    *_collate_names, *_datasets_names, *_loader_names, *_samplers_names, *_split_names, *_tabular_names, *_workers_names,
+    *_collate_names, *_datasets_names, *_loader_names, *_samplers_names, *_split_names, *_tabular_names, *_text_names,
+    *_workers_names,
 ]  # fmt: skip
 
 
