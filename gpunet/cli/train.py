@@ -34,6 +34,12 @@ def add_parser(subparsers: Any) -> None:
     )
     data.add_argument("--task", help=_text("classification, regression, or auto: inferred from the target", "task"))
     data.add_argument("--test-size", type=float, help=_text("fraction of the rows to hold out", "test_size"))
+    data.add_argument(
+        "--folds", type=int, metavar="K",
+        help="train K networks, each with another of K parts of the rows held out; the run folder has a folder for each, and "
+        "folds.json with their figures",
+    )
+    data.add_argument("--fold", type=int, metavar="N", help="train that of fold N alone, from 1")
     network = parser.add_argument_group("network")
     network.add_argument("--hidden", help=_text("sizes of the hidden layers; '' for none", "hidden"))
     fill_in(parser, network.add_argument("--activation", help=_text("{}", "activation")), _activations)
@@ -97,7 +103,7 @@ def _losses() -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; see :func:`gpunet.tools.training_run.run` and :func:`gpunet.tools.training_run.resume`."""
+    """Train; see :mod:`gpunet.tools.training_run` and :mod:`gpunet.tools.training_folds`."""
     given = {name: value for name, value in vars(arguments).items() if name not in ("command", "run")}
     if (source := given.pop("source", None)) is not None:
         if "data" in given:
@@ -111,6 +117,6 @@ def run(arguments: argparse.Namespace) -> int:
             f"a new run from its weights with --weights {folder}/model.safetensors"
         )
     options = combined(given, config) if folder is None else None
-    from gpunet.tools import training_run
+    from gpunet.tools import training_folds
 
-    return training_run.resume(folder) if options is None else training_run.run(options)
+    return training_folds.resume(folder) if options is None else training_folds.run(options)

@@ -1,6 +1,6 @@
-"""Held-out splits and standardisation.
+"""Held-out splits, folds and standardisation.
 
-The split uses gpunet's Philox generator, so a seed selects the same rows on every machine. Mean and scale are computed from
+:func:`split` uses gpunet's Philox generator, so a seed selects the same rows on every machine. Mean and scale are computed from
 the training rows only, so that no information leaks from the held-out rows.
 """
 
@@ -13,11 +13,11 @@ import numpy
 
 from gpunet.backend.dtypes import is_floating
 from gpunet.data.tabular import TabularData
-from gpunet.errors import ArgumentError, DataError
+from gpunet.errors import ArgumentError, DataError, MissingDependencyError
 from gpunet.launch.random import Generator
-from gpunet.ops.random import randperm
+from gpunet.ops.random import randint, randperm
 
-__all__ = ["Split", "Standardisation", "split", "standardise"]
+__all__ = ["Split", "Standardisation", "folds", "split", "standardise"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,43 @@ def split(dataset: TabularData, test_size: float = 0.2, generator: Generator | N
             f"{dataset.name}: {len(dataset)} rows are too few to hold {test_size:.0%} out; expected a class with at least two rows"
         )
     return Split(_rows(dataset, ~held_out), _rows(dataset, held_out))
+
+
+def folds(dataset: TabularData, count: int, generator: Generator | None = None) -> list[Split]:
+    """Split into ``count`` parts of random rows, by scikit-learn, and hold each of them out once: k-fold cross-validation.
+
+    The parts are stratified by class.
+
+    Args:
+        dataset: the data set to split.
+        count: the number of parts.
+        generator: the generator of the random order; the default generator if None.
+
+    Raises:
+        ArgumentError: the number is below 2.
+        DataError: the data set has too few rows, fewer than ``count`` of each class, or held-out rows of its own.
+        MissingDependencyError: scikit-learn is not installed.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or count < 2:
+        raise ArgumentError(f"folds: {count!r} folds; expected 2 or more")
+    if dataset.held_out is not None:
+        raise DataError(f"{dataset.name}: the file has its own held-out rows; expected data without a split")
+    try:
+        from sklearn.model_selection import KFold, StratifiedKFold
+    except ImportError:
+        raise MissingDependencyError("folds need scikit-learn, which is not installed: pip install 'gpunet[train]'") from None
+    num_rows = len(dataset)
+    if dataset.task == "classification":
+        num_rows = int(numpy.bincount(dataset.targets).max())
+    if num_rows < count:
+        of = " of a class" if dataset.task == "classification" else ""
+        raise DataError(f"{dataset.name}: {num_rows} rows{of} are too few for {count} folds; expected {count} or more")
+    seed = int(randint(2**31, (1,), device="cpu", generator=generator).item())
+    kind = StratifiedKFold if dataset.task == "classification" else KFold
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a rare class, which not all folds have
+        parts = [*kind(count, shuffle=True, random_state=seed).split(dataset.features, dataset.targets)]
+    return [Split(_rows(dataset, train), _rows(dataset, test)) for train, test in parts]
 
 
 def _num_held_out(count: int, test_size: float) -> int:

@@ -91,7 +91,8 @@ def _row(run: str, config: dict[str, Any], row: int, source: str | None) -> _Row
     features = standardisation.features(dataset.features[row - 1 : row])
     target = standardisation.targets(dataset.targets[row - 1 : row])
     numbered = replace(dataset, features=numpy.arange(len(dataset)).reshape(-1, 1))  # the split does not look at features
-    held_out = of_split(numbered, options.get("test_size", 0.2), options.get("seed", 0)).test.features
+    chosen = {name: options[name] for name in ("test_size", "seed", "folds", "fold") if name in options}
+    held_out = of_split(numbered, **chosen).test.features
     is_held_out = bool((held_out == row - 1).any())
     raw = dataset.features[row - 1].astype(float).tolist()
     return _Row(row, features[0].astype(float).tolist(), raw, float(target[0]), dataset, is_held_out)

@@ -22,6 +22,8 @@ class Options:
     ignore: tuple[str, ...] = ()
     task: str = "auto"
     test_size: float = 0.2
+    folds: int | None = None
+    fold: int | None = None
     hidden: str = "128,64"
     activation: str = "relu"
     dropout: float = 0.3

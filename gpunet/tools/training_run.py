@@ -164,6 +164,10 @@ def prepare(options: Options) -> Setup:
     if options.loss is not None:
         choose("loss", options.loss, LOSSES)
     precision = choose("precision", options.precision, PRECISIONS)
+    if options.folds is not None and options.folds < 2:
+        raise ArgumentError(f"--folds {options.folds}; expected 2 or more")
+    if options.fold is not None and not 1 <= options.fold <= (options.folds or 0):
+        raise ArgumentError(f"--fold {options.fold}; expected 1 to {options.folds}" if options.folds else "--fold needs --folds")
     counts = {
         "epochs": options.epochs, "batch-size": options.batch_size, "accumulate": options.accumulate, "patience": options.patience,
         "save-every": options.save_every,
@@ -189,7 +193,7 @@ def prepare(options: Options) -> Setup:
     dataset = data.load(options.data, options.target, options.task, options.ignore)
     _refuse_equal_names(options.data, dataset)
     loss = choose_loss(options.loss, dataset.task, len(dataset.class_names))
-    split = of_split(dataset, options.test_size, options.seed)
+    split = of_split(dataset, options.test_size, options.seed, options.folds, options.fold)
     outputs = len(dataset.class_names) if loss == "cross_entropy" else 1
     network = {
         "inputs": dataset.features.shape[1], "hidden": hidden, "outputs": outputs,
@@ -220,9 +224,13 @@ def _sizes(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def of_split(dataset: TabularData, test_size: float, seed: int) -> Split:
-    """The split of a run with this seed."""
-    return data.split(dataset, test_size, _generator(seed, "split"))
+def of_split(
+    dataset: TabularData, test_size: float = Options.test_size, seed: int = Options.seed, folds: int | None = None,
+    fold: int | None = None,
+) -> Split:  # fmt: skip
+    """The split of a run with these options: of the first fold if they say none."""
+    generator = _generator(seed, "split")
+    return data.split(dataset, test_size, generator) if folds is None else data.folds(dataset, folds, generator)[(fold or 1) - 1]
 
 
 def _generator(seed: int, purpose: str) -> Generator:

@@ -23,6 +23,8 @@ from gpunet.train.network import multilayer_perceptron
 __all__ = ["RunFolder", "load_run"]
 
 MODEL, CHECKPOINT, CONFIG = "model.safetensors", "checkpoint.safetensors", "config.json"
+#: Describes a folder that contains the run folders of folds.
+FOLDS = "folds.json"
 
 
 class RunFolder:
@@ -68,9 +70,9 @@ class RunFolder:
         """Path of the state of the training."""
         return self.path / CHECKPOINT
 
-    def write_config(self, config: dict[str, Any]) -> None:
+    def write_config(self, config: dict[str, Any], name: str = CONFIG) -> None:
         """Write the configuration as indented JSON."""
-        with replacing(self.path / CONFIG) as temporary:
+        with replacing(self.path / name) as temporary:
             Path(temporary).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     def save_model(self, weights: dict[str, Any]) -> None:
@@ -88,11 +90,22 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         CheckpointError: it is missing or damaged.
     """
-    file = Path(path) / CONFIG
+    if (Path(path) / FOLDS).exists():
+        raise CheckpointError(f"{path} contains the run folders of folds; expected one of them, such as {Path(path) / 'fold-1'}")
+    return read_json(Path(path), CONFIG)
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Read a JSON object that ``gpunet train`` has written into a folder.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    file = folder / name
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CheckpointError(f"{path} is not a run folder: cannot read {CONFIG} ({error.strerror})") from None
+        raise CheckpointError(f"{folder} is not a run folder: cannot read {name} ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is damaged, or was not written by gpunet train ({error!r})") from None
     if not isinstance(config, dict):

@@ -1,0 +1,85 @@
+"""``gpunet train --folds K``: a run for each of K parts of the rows, which is held out.
+
+The folder contains a run folder for each fold, fold-1 to fold-K, and folds.json with the options and, at the end, the figures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import gpunet
+from gpunet.errors import CheckpointError
+from gpunet.tools import training_run
+from gpunet.tools.training_options import Options, of_run
+from gpunet.train.run_folder import CONFIG, FOLDS, RunFolder, new_folder, read_json
+
+
+def run(options: Options) -> int:
+    """Train, all folds if the options say so; see :func:`gpunet.tools.training_run.run`."""
+    if options.folds is None or options.fold is not None:
+        return training_run.run(options)
+    setup = training_run.prepare(options)
+    with RunFolder(new_folder(options.out, setup.dataset.name)) as folder:
+        _write(folder, options)
+        return _train(options, folder)
+
+
+def resume(path: str) -> int:
+    """Continue a run, or the runs of all folds; see :func:`gpunet.tools.training_run.resume`.
+
+    Raises:
+        CheckpointError: the folder is not one of a run or of folds.
+    """
+    if not (Path(path) / FOLDS).exists():
+        return training_run.resume(path)
+    options = of_run(read_json(Path(path), FOLDS), path)
+    if options.folds is None:
+        raise CheckpointError(f"{Path(path) / FOLDS} is damaged: it has no number of folds")
+    with RunFolder(path) as folder:
+        return _train(options, folder)
+
+
+def _train(options: Options, folder: RunFolder) -> int:
+    """Train the folds, or what is left of them; return the exit code."""
+    assert options.folds is not None
+    paths = [folder.path / f"fold-{number}" for number in range(1, options.folds + 1)]
+    for number, path in enumerate(paths, 1):
+        print(f"---- fold {number} of {options.folds}", flush=True)
+        if (path / CONFIG).exists():
+            code = training_run.resume(str(path))
+        else:
+            code = training_run.run(replace(options, fold=number, out=str(path)))
+        if code:
+            print(f"continue all folds with: gpunet train --resume {os.path.relpath(folder.path)}", flush=True)
+            return code
+    rows = [_best(path) for path in paths]
+    figures = {name: [row[name] for row in rows] for name in rows[0] if name.startswith("val_")}
+    _write(folder, options, figures)
+    for name, values in figures.items():
+        shown = ", ".join("nan" if value is None else f"{value:.4f}" for value in values)
+        known = [math.nan if value is None else value for value in values]
+        label = {"val_r2": "R²"}.get(name, name.removeprefix("val_"))
+        print(f"held-out {label}: {statistics.fmean(known):.4f} ± {statistics.stdev(known):.4f} over the folds ({shown})")
+    print(f"run folders of the folds: {os.path.relpath(folder.path)}", flush=True)
+    return 0
+
+
+def _write(folder: RunFolder, options: Options, figures: dict[str, Any] | None = None) -> None:
+    given = {name: value for name, value in asdict(options).items() if value is not None}
+    folder.write_config({"gpunet": gpunet.__version__, "options": given, **({"figures": figures} if figures else {})}, FOLDS)
+
+
+def _best(path: Path) -> dict[str, Any]:
+    """The figures of the epoch with the lowest held-out loss of a run."""
+    file = path / training_run.METRICS
+    try:
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        return min(rows, key=lambda row: math.inf if row["val_loss"] is None else row["val_loss"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file} is damaged, or was not written by gpunet train ({error!r})") from None
