@@ -74,6 +74,11 @@ def add_parser(subparsers: Any) -> None:
     run = parser.add_argument_group("run")
     run.add_argument("--out", help="the run folder, new or empty (default: runs/<date>-<data>)")
     run.add_argument(
+        "--report", action="store_true",
+        help="write report.html, one page with curves, confusion matrix or errors, gradient flow and wrong examples; recording the "
+        "gradient flow may change the last bits of the results",
+    )
+    run.add_argument(
         "--save-every", type=int, metavar="STEPS", help="write a checkpoint after so many steps, too, not only after each epoch"
     )
     run.add_argument(

@@ -44,6 +44,7 @@ class Options:
     seed: int = 0
     weights: str | None = None
     out: str | None = None
+    report: bool = False
 
 
 def from_mapping(values: Mapping[str, Any], source: str) -> Options:
@@ -63,6 +64,9 @@ def from_mapping(values: Mapping[str, Any], source: str) -> Options:
     return Options(**found)
 
 
+_IN_WORDS = {tuple: "a list of strings", bool: "true or false"}
+
+
 def _checked(value: Any, kind: Any, described: str) -> Any:
     kinds = typing.get_args(kind) if typing.get_origin(kind) is not tuple else (tuple,)
     kinds = kinds or (kind,)
@@ -70,8 +74,10 @@ def _checked(value: Any, kind: Any, described: str) -> Any:
         return tuple(value)
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if bool in kinds and isinstance(value, bool):
+        return value
     if isinstance(value, bool) or not isinstance(value, tuple(k for k in kinds if k is not tuple)):
-        names = " or ".join("a list of strings" if k is tuple else k.__name__ for k in kinds if k is not type(None))
+        names = " or ".join(_IN_WORDS.get(k, k.__name__) for k in kinds if k is not type(None))
         raise ArgumentError(f"{described}; expected {names}")
     return value
 

@@ -20,17 +20,23 @@ from gpunet import data, metrics, nn, optim
 from gpunet.backend.devices import Device
 from gpunet.data import DataLoader, Split, Standardisation, TabularData, TensorDataset
 from gpunet.data.columns import Column
+from gpunet.diagnose import GradientFlow
 from gpunet.errors import ArgumentError, DataError, MissingDependencyError
 from gpunet.launch.random import Generator
 from gpunet.tools.training_options import Options, of_run
+from gpunet.tools.training_report import REPORT, Run, write_report
+from gpunet.train.callbacks import Callback
 from gpunet.train.checkpoint import read_header, safetensors
+from gpunet.train.drawing import subplots
 from gpunet.train.history import History
 from gpunet.train.loggers import JSONLinesLogger
 from gpunet.train.network import ACTIVATIONS, LOSSES, OPTIMIZERS, SCHEDULES, choose, choose_loss, multilayer_perceptron
-from gpunet.train.run_folder import RunFolder, new_folder, read_config
+from gpunet.train.run_folder import RunFolder, load_run, new_folder, read_config
 from gpunet.train.trainer import PRECISIONS, Trainer
 
 METRICS, CURVES = "metrics.jsonl", "curves.png"
+
+RECORDED_STEPS = 100  # of which a report shows the gradient flow
 
 EVALUATION_ROWS = 8192  # in a batch, since no residuals are kept for backward
 
@@ -118,11 +124,15 @@ def _make_parts(options: Options, setup: Setup, device: Any) -> Parts:
 
 def _train(options: Options, setup: Setup, parts: Parts, folder: RunFolder) -> int:
     schedule = SCHEDULES[setup.schedule]
+    callbacks: list[Callback] = [JSONLinesLogger(folder.path / METRICS)]
+    if options.report:
+        num_steps = options.epochs * math.ceil(len(parts.train) / options.accumulate)
+        callbacks.append(GradientFlow(parts.model, every=max(1, num_steps // RECORDED_STEPS)))
     trainer = Trainer(
         parts.model, LOSSES[setup.loss](), parts.optimizer,
         metrics=_metrics_of(setup), accumulate=options.accumulate, clip=options.clip,
         precision=setup.precision, schedule=schedule.make, schedule_per=schedule.per, ema=options.ema, patience=options.patience,
-        callbacks=[JSONLinesLogger(folder.path / METRICS)], folder=folder, save_every=options.save_every, resume=True,
+        callbacks=callbacks, folder=folder, save_every=options.save_every, resume=True,
         class_names=setup.dataset.class_names,
     )  # fmt: skip
     _print_setup(setup, parts.model, folder)
@@ -131,6 +141,8 @@ def _train(options: Options, setup: Setup, parts: Parts, folder: RunFolder) -> i
         history = trainer.fit(parts.train, parts.evaluation, epochs=options.epochs)
     seconds = time.perf_counter() - start
     _print_result(history, folder, _draw_curves(history, folder), seconds)
+    if options.report:
+        _write_report(options, setup, history, callbacks[-1], folder)
     return _INTERRUPTED if history.ending == "interrupted" else 0
 
 
@@ -145,6 +157,13 @@ def _draw_curves(history: History, folder: RunFolder) -> bool:
     return True
 
 
+def _write_report(options: Options, setup: Setup, history: History, flow: Any, folder: RunFolder) -> None:
+    given = {name: value for name, value in asdict(options).items() if value != getattr(Options, name) and name != "report"}
+    run = Run(setup.dataset.name, given, setup.loss, setup.split, setup.standardisation, history, flow)
+    write_report(folder.path / REPORT, run, load_run(folder.path)[0])
+    print(f"report: {os.path.relpath(folder.path / REPORT)}", flush=True)
+
+
 # ---- before training ------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +175,8 @@ def prepare(options: Options) -> Setup:
         DataError: the data cannot be used.
     """
     safetensors()  # raises before training, rather than at the first checkpoint, if the package is missing
+    if options.report:
+        subplots(1)  # alike
     hidden = _sizes(options.hidden)
     activation = choose("activation", options.activation, ACTIVATIONS)
     optimizer = choose("optimizer", options.optimizer, OPTIMIZERS)
