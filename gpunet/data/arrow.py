@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.data.columns import Column, Source, describe, is_missing
+from gpunet.data.columns import Column, Source, describe, is_missing, shown
 from gpunet.data.table import Table
 from gpunet.data.targets import Targets, classes_of_arrays, infer
 from gpunet.errors import DataError, MissingDependencyError
@@ -87,7 +87,7 @@ class ArrowTable(Table):
             return column.encode(_cells(values), self._source)
         if kind != column.kind and (kind, column.kind) != ("flag", "number"):
             raise DataError(
-                f"{self.place}, column {column.name!r}: its type is {values.type}, but in training the column was "
+                f"{self.place}, column {shown(column.name)}: its type is {values.type}, but in training the column was "
                 f"{_IN_WORDS[column.kind]}"
             )
         return column.spread(_floats(values), self._source)
@@ -98,7 +98,9 @@ class ArrowTable(Table):
         if kind == "text":
             return infer(_cells(column), self._source, name, task)
         if kind not in ("number", "flag"):
-            raise DataError(f"{self.place}, target column {name!r}: its type is {column.type}; expected numbers, booleans or text")
+            raise DataError(
+                f"{self.place}, target column {shown(name)}: its type is {column.type}; expected numbers, booleans or text"
+            )
         is_float = not (kind == "flag" or _pyarrow().types.is_integer(column.type))
         return classes_of_arrays(_floats(column) if is_float else column.to_numpy(), self.place, name, task)
 

@@ -35,9 +35,19 @@ _SLASHED = ("%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y")
 _TIMES = ("", " %H:%M", " %H:%M:%S")
 
 
+def shown(value: Any) -> str:
+    """The ``repr`` of a value of a file for a message, of a long one its start."""
+    text = repr(value if not isinstance(value, str) else value[:_MAX_SHOWN + 1])
+    return text if len(text) <= _MAX_SHOWN + 2 else f"{text[:_MAX_SHOWN]}..."
+
+
+_MAX_SHOWN = 80
+
+
 def joined(names: Sequence[str]) -> str:
-    """Names for a message, of many the first ones."""
-    return ", ".join(names) if len(names) <= 30 else ", ".join(names[:30]) + f", ... ({len(names)} in all)"
+    """Names for a message, of many the first ones, and of long ones their start."""
+    first = ", ".join(name if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]}..." for name in names[:30])
+    return first if len(names) <= 30 else f"{first}, ... ({len(names)} in all)"
 
 
 def is_missing(cell: str) -> bool:
@@ -148,7 +158,7 @@ class Column:
         is_infinite = numpy.isinf(values)
         if is_infinite.any():
             row = int(is_infinite.argmax())
-            raise DataError(f"{source.row(row)}, column {self.name!r}: {values[row]} is not finite; expected a finite number")
+            raise DataError(f"{source.row(row)}, column {shown(self.name)}: {values[row]} is not finite; expected a finite number")
         if self.kind == "category":
             return (values[:, None] == numpy.arange(len(self.categories))).astype(numpy.float64)
         return numpy.stack([values, numpy.isnan(values)], 1) if self.has_missing else values[:, None]
@@ -160,15 +170,15 @@ class Column:
             if cell not in ranks:
                 known = joined(self.categories)
                 raise DataError(
-                    f"{source.row(row)}, column {self.name!r}: {cell!r} did not occur in training; expected {known}, or an empty "
-                    "cell"
+                    f"{source.row(row)}, column {shown(self.name)}: {shown(cell)} did not occur in training; expected {known}, or "
+                    "an empty cell"
                 )
             return float(ranks[cell])
         try:
             return _READERS[self.kind](cell, self.format)
         except (ValueError, KeyError, OverflowError):
             raise DataError(
-                f"{source.row(row)}, column {self.name!r}: {cell!r} is no {self.kind}, but the column was one in training"
+                f"{source.row(row)}, column {shown(self.name)}: {shown(cell)} is no {self.kind}, but the column was one in training"
             ) from None
 
     def as_json(self) -> dict[str, Any]:
@@ -221,7 +231,7 @@ def describe(name: str, cells: Sequence[str], source: Source) -> Column:
     form = _date_format(name, values, source)
     if form:
         return Column(name, "date", form, has_missing=has_missing)
-    refuse_unread_numbers(f"{source.place}, column {name!r}", present)
+    refuse_unread_numbers(f"{source.place}, column {shown(name)}", present)
     _refuse_typo(name, cells, source)
     if len(values) == 1 and not has_missing:
         return Column(name, "ignored", reason="all rows have the same text")
@@ -251,8 +261,8 @@ def number_format(name: str, cells: Sequence[str], source: Source) -> str:
     if source.delimiter == ",":
         return "thousands"
     raise DataError(
-        f"{source.place}, column {name!r}: the comma in {odd[0]!r} may separate thousands or decimals, and no other value tells; "
-        "write the numbers without it, or with a point"
+        f"{source.place}, column {shown(name)}: the comma in {shown(odd[0])} may separate thousands or decimals, and no other "
+        "value tells; write the numbers without it, or with a point"
     )
 
 
@@ -264,7 +274,9 @@ def refuse_unread_numbers(place: str, cells: Sequence[str]) -> None:
     """
     if all(map(_UNREAD_NUMBER.fullmatch, cells)):
         odd = next(cell for cell in cells if not is_number(cell))
-        raise DataError(f"{place}: {odd!r} seems to be a number; write the numbers without currency signs, and without separators")
+        raise DataError(
+            f"{place}: {shown(odd)} seems to be a number; write the numbers without currency signs, and without separators"
+        )
 
 
 def _date_format(name: str, values: Sequence[str], source: Source) -> str:
@@ -279,8 +291,8 @@ def _date_format(name: str, values: Sequence[str], source: Source) -> str:
     is_ambiguous = fits and fits[0].startswith("%m/%d") and fits[0].replace("%m/%d", "%d/%m") in fits
     if is_ambiguous:
         raise DataError(
-            f"{source.place}, column {name!r}: {values[0]!r} may begin with the month or the day, and no other value tells; "
-            "write the dates as year-month-day"
+            f"{source.place}, column {shown(name)}: {shown(values[0])} may begin with the month or the day, and no other value "
+            "tells; write the dates as year-month-day"
         )
     return fits[0] if fits else ""
 
@@ -302,6 +314,6 @@ def _refuse_typo(name: str, cells: Sequence[str], source: Source) -> None:
         return
     row = texts[0]
     raise DataError(
-        f"{source.row(row)}, column {name!r}: {cells[row]!r} is not a number ({len(texts)} of {len(present)} values are text); "
-        f"correct it, leave the cell empty, or leave the column out (--ignore {name!r})"
+        f"{source.row(row)}, column {shown(name)}: {shown(cells[row])} is not a number ({len(texts)} of {len(present)} values are "
+        f"text); correct it, leave the cell empty, or leave the column out (--ignore {shown(name)})"
     )

@@ -170,7 +170,10 @@ def _read_rows(path: Path) -> tuple[list[list[str]], list[int], str, list[str]]:
 def _cells_of_comment(line: str, delimiter: str) -> list[str]:
     """The cells of a line that begins with #, which is the name of the first one if nothing else is."""
     text = " ".join(line.removeprefix("#").split()) if delimiter == " " else line.removeprefix("#")
-    cells = [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter), [])]
+    try:
+        cells = [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter), [])]
+    except csv.Error:
+        return []
     return [cells[0] or "#", *cells[1:]] if cells else []
 
 

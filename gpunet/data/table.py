@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy
 
-from gpunet.data.columns import Column, joined
+from gpunet.data.columns import Column, joined, shown
 from gpunet.data.targets import Targets
 from gpunet.errors import DataError
 
@@ -45,12 +45,12 @@ class Table:
         if isinstance(wanted, str) and wanted in names:
             if names.count(wanted) > 1:
                 count = names.count(wanted)
-                raise DataError(f"{self.place}: {count} columns are named {wanted!r}; give the number of the {role} instead")
+                raise DataError(f"{self.place}: {count} columns are named {shown(wanted)}; give the number of the {role} instead")
             return names.index(wanted)
         try:
             number = int(wanted)
         except ValueError:
-            raise DataError(f"{self.place}: no column {wanted!r}; the columns are {joined(names)}") from None
+            raise DataError(f"{self.place}: no column {shown(wanted)}; the columns are {joined(names)}") from None
         if not -len(names) <= number < len(names):
             raise DataError(f"{self.place}: no column number {number}; expected 0 to {len(names) - 1}: {joined(names)}")
         return number % len(names)

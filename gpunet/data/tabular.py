@@ -22,7 +22,7 @@ import numpy
 
 from gpunet.backend.dtypes import is_numeric, is_text
 from gpunet.data.arrow import STREAM, read_parquet, table_of
-from gpunet.data.columns import Column, joined
+from gpunet.data.columns import Column, joined, shown
 from gpunet.data.csv_file import read_csv
 from gpunet.data.table import Table, encode
 from gpunet.data.targets import Targets, classes_of_arrays
@@ -178,14 +178,15 @@ def _from_table(source: Any, target: str | int | None, task: str, ignore: Sequen
     rest = [i for i in range(len(table.names)) if i not in left_out]
     column = table.find(target, "target") if target is not None else rest[-1] if rest else -1
     if column in left_out or not rest:
-        raise DataError(f"{place}: the target {table.names[column]!r} is to be ignored; expected another column")
+        raise DataError(f"{place}: the target {shown(table.names[column])} is to be ignored; expected another column")
     if len(rest) < 2:
-        raise DataError(f"{place}: only one column, {table.names[column]!r}; expected feature columns and a target column")
-    name, notes = table.names[column], [f"target: column {table.names[column]!r}" + (" (the last one)" if target is None else "")]
+        raise DataError(f"{place}: only one column, {shown(table.names[column])}; expected feature columns and a target column")
+    name = table.names[column]
+    notes = [f"target: column {shown(name)}" + (" (the last one)" if target is None else "")]
     notes += table.notes
     has_target = ~table.is_missing(column)
     if not has_target.any():
-        raise DataError(f"{place}, target column {name!r}: all values are missing; choose another column")
+        raise DataError(f"{place}, target column {shown(name)}: all values are missing; choose another column")
     if not has_target.all():
         notes.append(f"left out: {(~has_target).sum()} rows without a target")
         table = table.keep(has_target)
@@ -196,7 +197,7 @@ def _from_table(source: Any, target: str | int | None, task: str, ignore: Sequen
     features = encode(table, columns, numbers)
     if not features.shape[1]:
         reasons = "; ".join(f"{c.name}: {c.reason}" for c in columns)
-        raise DataError(f"{place}: no column is left beside the target {name!r} ({reasons})")
+        raise DataError(f"{place}: no column is left beside the target {shown(name)} ({reasons})")
     targets = table.targets(column, task)
     names = tuple(found for c in columns for found in c.names)
     stem = Path(source).stem if isinstance(source, (str, os.PathLike)) else type(source).__name__
@@ -287,19 +288,23 @@ def _from_npz(path: Path, target: str | int | None, task: str) -> TabularData:
 def _read_npz(path: Path) -> dict[str, numpy.ndarray]:
     try:
         with path.open("rb") as file:  # numpy.load(path) does not close a damaged file
-            if file.read(6) == b"\x93NUMPY":
-                raise DataError(f"{path} is a single array (.npy); expected an .npz file with features and targets")
-            if not zipfile.is_zipfile(file):
-                raise DataError(f"{path} is damaged, or not an .npz file; save it again with numpy.savez")
-            file.seek(0)
-            with numpy.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+            is_array, is_archive = file.read(6) == b"\x93NUMPY", zipfile.is_zipfile(file)
+            if is_archive and not is_array:
+                file.seek(0)
+                with numpy.load(file, allow_pickle=False) as archive:
+                    arrays = {name: archive[name] for name in archive.files}
+    except OSError as error:
         raise DataError(f"{path} is damaged: {error}; save it again with numpy.savez") from None
-    except ValueError as error:  # an array of Python objects, which needs pickle; also DataError from above
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: {error}. Object arrays are not supported; save arrays of numbers or strings") from None
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen types for damaged files
+        if "allow_pickle" in str(error):
+            raise DataError(f"{path}: {error}. Object arrays are not supported; save arrays of numbers or strings") from None
+        raise DataError(f"{path} is damaged: {str(error)[:200]}; save it again with numpy.savez") from None
+    if is_array:
+        raise DataError(f"{path} is a single array (.npy); expected an .npz file with features and targets")
+    if not is_archive:
+        raise DataError(f"{path} is damaged, or not an .npz file; save it again with numpy.savez")
+    if not all(isinstance(array, numpy.ndarray) for array in arrays.values()):
+        raise DataError(f"{path} is damaged: a file in it is no array; save it again with numpy.savez")
     if not arrays:
         raise DataError(f"{path} contains no arrays")
     return arrays
@@ -309,7 +314,7 @@ def _find(path: Path, wanted: str | None, keys: tuple[str, ...], arrays: dict[st
     """The name of the wanted array, or of the first one in ``keys``; ``role`` describes it in the error."""
     found = [key for key in ((wanted,) if wanted is not None else keys) if key in arrays]
     if not found:
-        missing = f"no array {wanted!r}" if wanted is not None else f"no array of {role}, named {' or '.join(keys)}"
+        missing = f"no array {shown(wanted)}" if wanted is not None else f"no array of {role}, named {' or '.join(keys)}"
         raise DataError(f"{path}: {missing}; the file contains {listed}")
     return str(found[0])
 

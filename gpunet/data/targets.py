@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy
 
 from gpunet.backend.dtypes import is_boolean, is_integer, is_text
-from gpunet.data.columns import NUMBERS, Source, is_number, number_format, refuse_unread_numbers
+from gpunet.data.columns import NUMBERS, Source, is_number, number_format, refuse_unread_numbers, shown
 from gpunet.errors import DataError
 
 #: Integer targets with at most this many different values are inferred to be classes, if a value occurs twice.
@@ -41,7 +41,7 @@ def infer(cells: Sequence[str], source: Source, column: str, task: str = "auto")
             separators or currency signs.
     """
     numeric = [is_number(cell) for cell in cells]
-    place = f"{source.place}, target column {column!r}"
+    place = f"{source.place}, target column {shown(column)}"
     form = number_format(column, cells, source)
     if form:
         return classes_of_arrays(_exact(cells, form), source.place, column, task)
@@ -49,7 +49,7 @@ def infer(cells: Sequence[str], source: Source, column: str, task: str = "auto")
     if task == "regression" or 2 * sum(numeric) > len(cells):  # text in a column of numbers is a typo
         row = numeric.index(False)
         raise DataError(
-            f"{source.row(row)}, target column {column!r}: {cells[row]!r} is not a number, but "
+            f"{source.row(row)}, target column {shown(column)}: {shown(cells[row])} is not a number, but "
             f"{sum(numeric)} of {len(cells)} targets are; correct it"
         )
     return _classes(numpy.array(cells), place, "the target is text")
@@ -57,7 +57,7 @@ def infer(cells: Sequence[str], source: Source, column: str, task: str = "auto")
 
 def _exact(cells: Sequence[str], form: str) -> numpy.ndarray:
     """Numbers of cells: integers where all are, so that neighbours above 2^53 stay different."""
-    if all(_INTEGER.fullmatch(cell) for cell in cells):
+    if all(len(cell) < _MAX_DIGITS and _INTEGER.fullmatch(cell) for cell in cells):
         integers = [int(cell) for cell in cells]
         for dtype in (numpy.int64, numpy.uint64):
             limits = numpy.iinfo(dtype)
@@ -67,6 +67,7 @@ def _exact(cells: Sequence[str], form: str) -> numpy.ndarray:
 
 
 _INTEGER = re.compile(r"[+-]?\d+")
+_MAX_DIGITS = 1000  # of integers that are compared with the limits of int64; Python refuses to read several thousands
 
 
 def classes_of_arrays(values: numpy.ndarray, file: str, column: str, task: str = "auto") -> Targets:
@@ -75,10 +76,10 @@ def classes_of_arrays(values: numpy.ndarray, file: str, column: str, task: str =
     Raises:
         DataError: see :func:`infer`; or the numbers are not finite, or not integers for classification.
     """
-    place = f"{file}, target {column!r}"
+    place = f"{file}, target {shown(column)}"
     if is_text(values.dtype):
         if task == "regression":
-            raise DataError(f"{place}: text such as {str(values[0])!r}; expected numbers for regression")
+            raise DataError(f"{place}: text such as {shown(str(values[0]))}; expected numbers for regression")
         return _classes(values, place, "the target is text")
     if is_boolean(values.dtype):
         values = values.astype(numpy.int64)
@@ -106,11 +107,11 @@ def classes_of_arrays(values: numpy.ndarray, file: str, column: str, task: str =
 def _classes(values: numpy.ndarray, place: str, reason: str) -> Targets:
     names, indices = numpy.unique(values, return_inverse=True)
     if len(names) < 2:
-        raise DataError(f"{place}: only one class, {str(names[0])!r}, in all {len(values)} rows; expected two or more")
+        raise DataError(f"{place}: only one class, {shown(str(names[0]))}, in all {len(values)} rows; expected two or more")
     largest_class = Counter(indices.tolist()).most_common(1)[0][1]
     if largest_class == 1:
         raise DataError(
-            f"{place}: {len(names)} different values in {len(values)} rows, such as {str(names[0])!r}: no value occurs "
+            f"{place}: {len(names)} different values in {len(values)} rows, such as {shown(str(names[0]))}: no value occurs "
             "twice, so this column seems to contain identifiers; choose another one"
         )
     note = f"classification into {len(names)} classes: {reason}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpunet.data.columns import shown
 from gpunet.errors import ArgumentError, CheckpointError
 
 
@@ -59,8 +60,8 @@ def from_mapping(values: Mapping[str, Any], source: str) -> Options:
     for key, value in values.items():
         name = str(key).replace("-", "_")
         if name not in fields:
-            raise ArgumentError(f"{source}: unknown option {key!r}; expected one of {', '.join(fields)}")
-        found[name] = _checked(value, types[name], f"{source}: {key} = {value!r}")
+            raise ArgumentError(f"{source}: unknown option {shown(key)}; expected one of {', '.join(fields)}")
+        found[name] = _checked(value, types[name], f"{source}: {key} = {shown(value)}")
     return Options(**found)
 
 
@@ -93,8 +94,8 @@ def read_options(path: str) -> dict[str, Any]:
             return tomllib.load(file)
     except OSError as error:
         raise ArgumentError(f"--config {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ArgumentError(f"--config {path}: {error}; expected TOML, such as 'batch-size = 64'") from None
+    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
+        raise ArgumentError(f"--config {path}: {str(error)[:200]}; expected TOML, such as 'batch-size = 64'") from None
 
 
 def combined(given: Mapping[str, Any], config: str | None) -> Options:

@@ -6,19 +6,15 @@ Each file must be loaded, or refused by a FormatError.  The longest time and the
 from __future__ import annotations
 
 import argparse
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import numpy
+from collections.abc import Iterator
 
 import gpunet
 import gpunet.onnx
 from gpunet.errors import FormatError
+from tests import damage
+from tests.damage import Random
 from tests.interop.layers_to_export import NETWORKS, ROWS, arguments
 
-Random = numpy.random.Generator
 _SEEDS = (
     "Linear of sequences", "BatchNorm2d", "LSTM deep", "MaxPool2d ceil", "TransformerEncoderLayer", "U-Net", "functions", "GPT",
 )  # fmt: skip
@@ -32,41 +28,6 @@ def sources() -> list[bytes]:
         case = {**ROWS, **NETWORKS}[name]
         found.append(gpunet.onnx.export(case.make(), arguments(case), verify=False).SerializeToString())
     return found
-
-
-# ---- of bytes -----------------------------------------------------------------------------------------------------------
-
-
-def flip(content: bytearray, r: Random) -> None:
-    for _ in range(int(r.integers(1, 9))):
-        content[r.integers(len(content))] = r.integers(256)
-
-
-def cut(content: bytearray, r: Random) -> None:
-    start = int(r.integers(len(content)))
-    del content[start : start + int(r.integers(1, 1 + len(content) // 4))]
-
-
-def truncate(content: bytearray, r: Random) -> None:
-    del content[int(r.integers(len(content))) :]
-
-
-def repeat(content: bytearray, r: Random) -> None:
-    start, at = r.integers(len(content), size=2)
-    content[at:at] = content[start : start + r.integers(1, 200)]
-
-
-def enlarge(content: bytearray, r: Random) -> None:
-    """A huge variable-length integer, such as a length or a size."""
-    at = r.integers(len(content))
-    content[at : at + 1] = bytes([0xFF] * int(r.integers(1, 10)) + [int(r.integers(128))])
-
-
-def noise(content: bytearray, r: Random) -> None:
-    content[:] = r.bytes(int(r.integers(0, 2000)))
-
-
-# ---- of fields ----------------------------------------------------------------------------------------------------------
 
 
 def fields(content: bytearray, r: Random) -> None:
@@ -111,16 +72,9 @@ def fields(content: bytearray, r: Random) -> None:
     content[:] = model.SerializeToString()
 
 
-MUTATIONS: tuple[Callable[[bytearray, Random], None], ...] = (flip, cut, truncate, repeat, enlarge, noise, fields, fields)
-
-
 def mutated(files: list[bytes], count: int, seed: int) -> Iterator[bytes]:
     """Damaged files."""
-    r = numpy.random.default_rng(seed)
-    for number in range(count):
-        content = bytearray(files[r.integers(len(files))])
-        MUTATIONS[number % len(MUTATIONS)](content, r)
-        yield bytes(content)
+    return damage.mutated(files, count, seed, (*damage.OF_BYTES, fields, fields))
 
 
 def load(content: bytes) -> str:
@@ -132,15 +86,6 @@ def load(content: bytes) -> str:
     return "loaded"
 
 
-def peak() -> int:
-    """The largest resident memory of this process in KiB, since the last :func:`forget_peak`."""
-    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-
-
-def forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")  # Linux only
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
@@ -149,14 +94,7 @@ def main() -> None:
     files = sources()
     for content in files:
         assert load(content) == "loaded"
-    counts, longest, cases = Counter[str](), 0.0, [*mutated(files, arguments.count, arguments.seed)]
-    forget_peak()
-    before = peak()
-    for content in cases:
-        start = time.perf_counter()
-        counts[load(content)] += 1
-        longest = max(longest, time.perf_counter() - start)
-    print(f"{dict(counts)}, at most {1000 * longest:.0f} ms and {(peak() - before) / 1024:.1f} MB more")
+    print(damage.measured(load, mutated(files, arguments.count, arguments.seed)))
 
 
 if __name__ == "__main__":
