@@ -44,17 +44,16 @@ __all__ = [
     "pow", "reciprocal", "rsqrt", "rsub", "sin", "sinh", "sqrt", "square", "sub", "subtract", "tan", "true_divide", "where",
 ]  # fmt: skip
 
-def _write_selected(xp: Any, out: Array, condition: Array, a: Any) -> None:
-    """Write ``a`` to ``out`` where a condition holds."""
+def _write_where(xp: Any, out: Array, condition: Array, a: Any, b: Any) -> None:
+    """Write ``a`` to ``out`` where a condition holds, else ``b``."""
+    xp.copyto(out, b)
     if type(out) is numpy.ndarray and type(a) is numpy.ndarray and a.shape == condition.shape == out.shape and a.dtype == out.dtype:
         numpy.putmask(out, condition, a)  # several times as fast
     else:
         xp.copyto(out, a, where=condition)
 
 
-WHERE = Shim(
-    "where", lambda xp, out, condition, a, b: (xp.copyto(out, b), _write_selected(xp, out, condition, a)), widens=False
-)
+WHERE = Shim("where", _write_where, widens=False)
 
 
 # ---- arithmetic -----------------------------------------------------------------------------------------------------

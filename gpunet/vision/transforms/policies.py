@@ -74,7 +74,8 @@ class RandAugment(Transform):
         return {"op": below(u[:, : self.num_ops], len(OPERATIONS)), "is_negative": u[:, self.num_ops :] < 0.5}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        op, is_negative = params.get("op"), params.get("is_negative")
+        op: Any = params.get("op")
+        is_negative: Any = params.get("is_negative")
         if isinstance(op, Tensor) and _is_on_host(inpt, op):
             return wrap(make_tensor(self._of_groups(inpt, op.array, is_negative.array)), like=inpt)
         for n in range(self.num_ops):

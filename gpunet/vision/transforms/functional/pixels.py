@@ -256,7 +256,7 @@ def _counts(places: Tensor) -> Any:
     """How often each of 256 levels occurs in each row of int64 (rows, n), whose levels begin with 256 row: float32 (rows, 256)."""
     rows = len(places)
     if type(places.array) is numpy.ndarray and active.tape is None:  # many times as fast as sums at indices
-        return make_tensor(numpy.bincount(places.array.ravel(), minlength=256 * rows).reshape(rows, 256).astype(numpy.float32))
+        return make_tensor(numpy.bincount(numpy.ravel(places.array), minlength=256 * rows).reshape(rows, 256).astype(numpy.float32))
     ones = full((places.numel(),), 1.0, device=places.device)
     return index_add(zeros(256 * rows, device=places.device), 0, places.reshape(-1), ones).reshape(rows, 256)
 
