@@ -47,8 +47,12 @@ __all__ = [
 def _write_where(xp: Any, out: Array, condition: Array, a: Any, b: Any) -> None:
     """Write ``a`` to ``out`` where a condition holds, else ``b``."""
     xp.copyto(out, b)
-    if type(out) is numpy.ndarray and type(a) is numpy.ndarray and a.shape == condition.shape == out.shape and a.dtype == out.dtype:
-        numpy.putmask(out, condition, a)  # several times as fast
+    is_whole = type(out) is numpy.ndarray and type(a) is numpy.ndarray and a.shape == out.shape and a.dtype == out.dtype
+    if is_whole and condition.shape == out.shape:
+        numpy.putmask(out, condition, a)  # several times as fast as copyto
+    elif is_whole and condition.ndim == out.ndim > 1 and condition.size == len(out) == len(condition):  # one for each row
+        rows = condition.reshape(-1)
+        out[rows] = a[rows]
     else:
         xp.copyto(out, a, where=condition)
 

@@ -106,7 +106,7 @@ class RandAugment(Transform):
                 if part.start < part.stop:
                     sign = make_tensor(numpy.where(is_negative[sample[part], n], -1.0, 1.0).astype(numpy.float32))
                     result[part] = self._colored(make_tensor(source[part]), OPERATIONS[number], sign).array
-        source[sample] = result
+        result.take(numpy.argsort(sample), axis=0, out=source, mode="clip")
         return source
 
     def _move(self, result: numpy.ndarray, source: numpy.ndarray, parts: Sequence[tuple[slice, str, float]], inpt: Any) -> None:

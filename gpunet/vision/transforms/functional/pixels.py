@@ -243,7 +243,7 @@ def equalize(inpt: Any) -> Any:
         places = levels + first  # in a vector of the tables of all channels
         counts = _counts(places)
         sums = counts.cumsum(1)
-        last = levels.max(1, keepdim=True)[0]
+        last = amax(levels, 1, True)
         step = floor((levels.shape[1] - counts.gather(1, last)) / 255)
         table = hardtanh(floor((sums - counts + floor(step / 2)) / step.clamp(min=1.0)), 0.0, 255.0)
         table = where(step == 0, arange(256, dtype="float32", device=x.device), table)
