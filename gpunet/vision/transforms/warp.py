@@ -389,8 +389,12 @@ _FILTERS: dict[str, tuple[float, Any]] = {
 }  # fmt: skip
 
 
-def _filter_rows(name: str, n: int, m: int) -> Rows:
-    """The weights by which Pillow resizes n pixels to m."""
+#: The bits behind the point of Pillow's weights for bytes.
+_WEIGHT_BITS = 22
+
+
+def _filter_rows(name: str, n: int, m: int, is_fixed: bool) -> Rows:
+    """The weights by which Pillow resizes n pixels to m, those for bytes with a fixed point."""
     half, value = _FILTERS[name]
     factor = n / m
     widen = max(factor, 1.0)
@@ -400,19 +404,26 @@ def _filter_rows(name: str, n: int, m: int) -> Rows:
     places = low[:, None] + numpy.arange((high - low).max())
     weights = numpy.where(places < high[:, None], value((places + 0.5 - centers[:, None]) / widen), 0.0)
     weights /= weights.sum(1, keepdims=True)
+    if is_fixed:
+        weights = numpy.copysign(numpy.floor(numpy.abs(weights) * 2.0**_WEIGHT_BITS + 0.5), weights) / 2.0**_WEIGHT_BITS
     return Rows(numpy.minimum(places, n - 1).astype(numpy.int32), weights, n)
 
 
 def resize_like_pillow(x: Tensor, size: tuple[int, int], filter: str) -> Tensor:
-    """Images (..., height, width) resized by a filter of Pillow; integers are rounded after each pass, as there."""
-    dtype = x.dtype
-    planes = as_floating(x.reshape(-1, *x.shape[-2:]))
+    """Images (..., height, width) resized by a filter of Pillow; integers are rounded after each pass, as there.
+
+    Bytes are those of Pillow 13: the weights have a fixed point, so that their sums are exact in float64.
+    """
+    dtype, is_fixed = x.dtype, x.dtype == numpy.uint8
+    planes = x.reshape(-1, *x.shape[-2:])
+    planes = planes.to("float64") if is_fixed else as_floating(planes)
     passes = ((2, size[1]), (1, size[0]))
-    if size[0] < x.shape[-2] and size[1] > x.shape[-1]:
-        passes = passes[::-1]  # as recent versions of Pillow
+    fewer_rows, fewer_columns = x.shape[-2] - size[0], x.shape[-1] - size[1]
+    if fewer_rows > max(0, 2 * fewer_columns):
+        passes = passes[::-1]  # found by experiments
     for dim, wanted in passes:
         if planes.shape[dim] != wanted:
-            planes = resample("Resize", planes, dim, Table(_filter_rows, (filter, planes.shape[dim], wanted)))
+            planes = resample("Resize", planes, dim, Table(_filter_rows, (filter, planes.shape[dim], wanted, is_fixed)))
             if not is_floating(dtype):
                 planes = (planes + 0.5).floor().clamp(*limits(dtype))
     return saturated(planes.reshape(*x.shape[:-2], *size), dtype)
