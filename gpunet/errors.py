@@ -112,3 +112,13 @@ class WorkerError(GpunetError, RuntimeError):
 
 class MissingDependencyError(GpunetError, ImportError):
     """An optional package that a function needs is not installed."""
+
+
+def shown(value: object) -> str:
+    """The ``repr`` of a value of a file for a message, of a long one its start."""
+    text = repr(value[: MAX_SHOWN + 1] if isinstance(value, str) else value)
+    return text if len(text) <= MAX_SHOWN + 2 else f"{text[:MAX_SHOWN]}..."
+
+
+#: The characters of a value that a message has.
+MAX_SHOWN = 80

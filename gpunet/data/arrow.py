@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy
 
-from gpunet.data.columns import Column, Source, describe, is_missing, shown
+from gpunet.data.columns import Column, Source, describe, is_missing
 from gpunet.data.table import Table
 from gpunet.data.targets import Targets, classes_of_arrays, infer
-from gpunet.errors import DataError, MissingDependencyError
+from gpunet.errors import DataError, MissingDependencyError, shown
 
 #: The method by which data frames hand on their columns without a copy: Arrow's PyCapsule interface.
 STREAM = "__arrow_c_stream__"

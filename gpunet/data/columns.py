@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.errors import DataError
+from gpunet.errors import MAX_SHOWN, DataError, shown
 
 __all__ = ["Column", "Source", "describe"]
 
@@ -35,18 +35,9 @@ _SLASHED = ("%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y")
 _TIMES = ("", " %H:%M", " %H:%M:%S")
 
 
-def shown(value: Any) -> str:
-    """The ``repr`` of a value of a file for a message, of a long one its start."""
-    text = repr(value if not isinstance(value, str) else value[:_MAX_SHOWN + 1])
-    return text if len(text) <= _MAX_SHOWN + 2 else f"{text[:_MAX_SHOWN]}..."
-
-
-_MAX_SHOWN = 80
-
-
 def joined(names: Sequence[str]) -> str:
     """Names for a message, of many the first ones, and of long ones their start."""
-    first = ", ".join(name if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]}..." for name in names[:30])
+    first = ", ".join(name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}..." for name in names[:30])
     return first if len(names) <= 30 else f"{first}, ... ({len(names)} in all)"
 
 

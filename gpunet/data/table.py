@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy
 
-from gpunet.data.columns import Column, joined, shown
+from gpunet.data.columns import Column, joined
 from gpunet.data.targets import Targets
-from gpunet.errors import DataError
+from gpunet.errors import DataError, shown
 
 __all__ = ["Table"]
 

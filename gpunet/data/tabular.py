@@ -22,11 +22,11 @@ import numpy
 
 from gpunet.backend.dtypes import is_numeric, is_text
 from gpunet.data.arrow import STREAM, read_parquet, table_of
-from gpunet.data.columns import Column, joined, shown
+from gpunet.data.columns import Column, joined
 from gpunet.data.csv_file import read_csv
 from gpunet.data.table import Table, encode
 from gpunet.data.targets import Targets, classes_of_arrays
-from gpunet.errors import DataError, MissingDependencyError
+from gpunet.errors import DataError, MissingDependencyError, shown
 
 __all__ = ["BUILT_IN", "TabularData", "load"]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy
 
 from gpunet.backend.dtypes import is_boolean, is_integer, is_text
-from gpunet.data.columns import NUMBERS, Source, is_number, number_format, refuse_unread_numbers, shown
-from gpunet.errors import DataError
+from gpunet.data.columns import NUMBERS, Source, is_number, number_format, refuse_unread_numbers
+from gpunet.errors import DataError, shown
 
 #: Integer targets with at most this many different values are inferred to be classes, if a value occurs twice.
 MAX_INFERRED_CLASSES = 20

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpunet.data.columns import shown
-from gpunet.errors import ArgumentError, CheckpointError
+from gpunet.errors import ArgumentError, CheckpointError, shown
 
 
 @dataclass(frozen=True)
