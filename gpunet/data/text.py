@@ -19,6 +19,7 @@ import numpy
 
 from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend import devices
+from gpunet.backend.disk_cache import write_whole
 from gpunet.backend.dtypes import is_integer
 from gpunet.errors import ArgumentError, DataError, MissingDependencyError, ShapeError
 
@@ -65,8 +66,8 @@ class Vocabulary:
         return self._decoded(array)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the vocabulary as JSON; :func:`load_vocabulary` reads it."""
-        Path(path).write_text(self._as_json(), encoding="utf-8")
+        """Write the vocabulary as JSON, whole or not at all; :func:`load_vocabulary` reads it."""
+        write_whole(Path(path), self._as_json().encode())
 
     def _encoded(self, text: str) -> numpy.ndarray:
         raise NotImplementedError
