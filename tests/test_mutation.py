@@ -114,6 +114,7 @@ def test_sample_is_caught(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @needs_compiler
+@pytest.mark.exhaustive
 def test_unexpected_verdict_is_an_error(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     slower = "common/gradients.cuh *start < table.counts[[]tensor] -> start <= table.counts[[]tensor]"
     wrong = "special.cu *e < 4 -> e + 1 < 4"
