@@ -382,7 +382,7 @@ def gather_index(dim: int, index: Tensor, x: Tensor) -> tuple[Any, ...]:
 
 @public("gather", takes_complex=True)
 def gather(input: Tensor, dim: int, index: Any, *, sparse_grad: bool = False) -> Tensor:
-    """Pick one element of input per element of ``index``: for dim 0, out[i][j] = input[index[i][j]][j].
+    """Pick one element of input per element of ``index``: for dim 0, ``out[i][j] = input[index[i][j]][j]``.
 
     Args:
         index: indices from 0, int32 or int64; its shape is that of the result.

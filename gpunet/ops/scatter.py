@@ -102,7 +102,7 @@ def _scatter_arguments(
 
 @elementwise("scatter", takes_complex=True)
 def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
-    """A copy with elements of ``src`` written at indices along ``dim``: for dim 0, out[index[i][j]][j] = src[i][j].
+    """A copy with elements of ``src`` written at indices along ``dim``: for dim 0, ``out[index[i][j]][j] = src[i][j]``.
 
     Args:
         index: integers from 0, of at most the size of ``src``.
@@ -145,7 +145,7 @@ def _filled(value: Any, index: Tensor, x: Tensor) -> Tensor:
 
 @elementwise("scatter_add", autocast="cuda: widest", takes_complex=True)
 def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
-    """A copy with elements of ``src`` added at indices along ``dim``: for dim 0, out[index[i][j]][j] += src[i][j].
+    """A copy with elements of ``src`` added at indices along ``dim``: for dim 0, ``out[index[i][j]][j] += src[i][j]``.
 
     Values of equal indices are added in a fixed order.  Arguments and errors as for :func:`scatter`.
     """
