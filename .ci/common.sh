@@ -62,3 +62,11 @@ command_line() {
   test -s "$work/run/model.safetensors"
   test -s "$work/run/curves.png"
 }
+
+# A warning is an error: a broken link or anchor, a page that the navigation lacks, a docstring that cannot be rendered.
+documentation_site() {
+  step "documentation site"
+  $python -m pip install -q -e '.[docs]'
+  NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build -q --strict -d "$work/site"
+  test -s "$work/site/course/03-chain-rule/index.html"
+}

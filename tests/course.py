@@ -65,7 +65,7 @@ def shown_pictures(chapter: Path) -> set[str]:
 
 
 def is_same_output(expected: str, output: str) -> bool:
-    """Whether the words are equal and the numbers almost: they may differ by 5 %, or by 3 in the last digit shown.
+    """Whether the words are equal and the numbers almost: they may differ by 5 %, or by 3 in the last decimal.
 
     Trained networks differ a little between processors, because their products are summed in another order.
     """
@@ -77,7 +77,8 @@ def is_same_output(expected: str, output: str) -> bool:
 def _is_close(expected: str, number: str) -> bool:
     mantissa, _, exponent = expected.partition("e")
     last_digit = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
-    allowed = max(0.05 * abs(float(expected)), 3.01 * last_digit if "." in mantissa else 0.0)
+    digits = 3.01 if "." in mantissa else 1.01 if exponent else 0.0
+    allowed = max(0.05 * abs(float(expected)), digits * last_digit)
     return abs(float(expected) - float(number)) <= allowed
 
 
@@ -96,7 +97,8 @@ def picture_difference(first: Path, second: Path) -> float:
     return float(numpy.abs(squares[0] - squares[1]).max())
 
 
-def _with_outputs(text: str, outputs: Sequence[str]) -> str:
+def with_outputs(text: str, outputs: Sequence[str]) -> str:
+    """Return the text of a page with other outputs."""
     remaining = iter(outputs)
 
     def block(match: re.Match[str]) -> str:
@@ -120,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{chapter.name}: {time.process_time() - start:.1f} s of a core")
             if options.write:
                 text = chapter.read_text(encoding="utf-8")
-                chapter.write_text(_with_outputs(text, outputs), encoding="utf-8")
+                chapter.write_text(with_outputs(text, outputs), encoding="utf-8")
                 for picture in Path(folder).iterdir():
                     shutil.copy(picture, IMAGES / picture.name)
     return 0

@@ -12,11 +12,11 @@ from typing import Any
 from latex2mathml.converter import convert
 
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
-ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):(?=<code>)")
+ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):<code>~?")
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    return FORMULA.sub(_as_mathml, ROLE.sub("", content))
+    return FORMULA.sub(_as_mathml, ROLE.sub("<code>", content))
 
 
 def _as_mathml(match: re.Match[str]) -> str:
