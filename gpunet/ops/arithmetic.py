@@ -334,9 +334,15 @@ def _shift(name: str, doc: str) -> Any:
         shifted = make_tensor(launch_binary(ufunc(name.removeprefix("bitwise_")), a, kept, dtype))
         return where(is_outside, 0 if "left" in name else cast(a < 0, dtype=dtype) * -1, shifted)
 
+    def reflected(self: Tensor, other: Any) -> Tensor:
+        return function(other, self)
+
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
-    return elementwise(name, numbers=True)(function)
+    word = f"{'l' if 'left' in name else 'r'}shift"
+    setattr(Tensor, f"__{word}__", function)
+    setattr(Tensor, f"__r{word}__", reflected)
+    return elementwise(name, f"__i{word}__", numbers=True)(function)
 
 
 bitwise_left_shift = _shift("bitwise_left_shift", "The bits of integers shifted to the left: input * 2^other, without overflow.")
