@@ -16,11 +16,11 @@ from gpunet.autograd.autocast import casts
 from gpunet.autograd.data import convert_number
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_boolean, is_complex, is_floating, is_inexact, to_real
+from gpunet.backend.dtypes import is_boolean, is_complex, is_floating, is_half, is_inexact, to_real
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
-from gpunet.launch.tape import graph_break_on_read
+from gpunet.launch.tape import active, graph_break_on_read
 from gpunet.ops.broadcast import (
     broadcast_shape,
     cast,
@@ -58,6 +58,8 @@ def _write_where(xp: Any, out: Array, condition: Array, a: Any, b: Any) -> None:
 
 
 WHERE = Shim("where", _write_where, widens=False)
+#: On the CPU, several times as fast as the maximum and the minimum one after the other.
+CLIP = Shim("clip", lambda xp, out, x, low, high: xp.clip(x, low, high, out=out), widens=False)
 
 
 # ---- arithmetic -----------------------------------------------------------------------------------------------------
@@ -534,9 +536,14 @@ def _clamp(x, low, high):
         if isinstance(bound, Tensor) or not is_floating(dtype):
             dtype = result_dtype(x, *bounds)
     out, source = empty(shape, dtype, x.array), operand_array(x, dtype)
-    for function, bound in (("maximum", low), ("minimum", high)):
-        if bound is not None:
-            ufunc(function)(out, source, operand_array(bound, dtype))
+    limits = [None if bound is None else operand_array(bound, dtype) for bound in (low, high)]
+    is_wide = is_floating(dtype) and not is_half(dtype)
+    if None not in (low, high) and is_wide and type(out) is numpy.ndarray and active.tape is None:
+        CLIP(out, source, *limits)  # of a tape, the two launches below become part of a loop
+        return out
+    for function, limit in zip(("maximum", "minimum"), limits):
+        if limit is not None:
+            ufunc(function)(out, source, limit)
             source = out
     return out
 

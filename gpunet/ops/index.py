@@ -49,6 +49,7 @@ from gpunet.ops.index_launches import (
     Site,
     add_at,
     broadcast_index_shapes,
+    elements_at,
     index_error,
     needs_kernels,
     pick,
@@ -143,7 +144,7 @@ def _resolve(array: Array, index: tuple[Any, ...], site: Site) -> Resolved:
 def _pick(source: Array, found: Resolved, site: Site, shape: tuple[int, ...]) -> Array:
     """The elements that index arrays pick, raising errors of ours; ``shape`` is the tensor's, for messages."""
     try:
-        return devices.take(source, (*found.picks, Ellipsis))  # the Ellipsis keeps a 0-d array
+        return elements_at(source, found.picks)
     except IndexError as error:
         raise _index_error(error, found, site, shape) from None
 

@@ -25,7 +25,17 @@ from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
 
-TAKE = Shim("take", lambda xp, out, x, *, index: xp.copyto(out, x[index]), widens=False)
+
+def elements_at(x: Array, index: tuple[Any, ...]) -> Array:
+    """x[index], where slices over whole dimensions precede arrays; NumPy's ``take`` is several times as fast for one array."""
+    *_, last = index
+    is_single = len(index) == 1 or not devices.is_array(index[-2])
+    if type(x) is numpy.ndarray and x.size and x.flags.c_contiguous and is_single and last.ndim and not is_boolean(last.dtype):
+        return x.take(last, axis=len(index) - 1)
+    return devices.take(x, (*index, Ellipsis))  # the Ellipsis keeps a 0-d array
+
+
+TAKE = Shim("take", lambda xp, out, x, *, index: xp.copyto(out, elements_at(x, index)), widens=False)
 TAKE_ROWS = Shim("take rows", lambda xp, out, x, positions: xp.take(x, positions, axis=0, out=out, mode="clip"), widens=False)
 PUT = Shim(
     "put",
@@ -530,7 +540,7 @@ def _sorted_on_cpu(positions: Array) -> tuple[Array, Array]:
     """What :func:`_sorted` returns, by NumPy's or CuPy's own indexing."""
     order, ascending = (empty(positions.shape, INT64, positions) for _ in range(2))
     ORDER(order, positions)
-    TAKE(ascending, positions, index=order)
+    TAKE(ascending, positions, index=(order,))
     return ascending, order
 
 
