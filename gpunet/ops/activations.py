@@ -9,12 +9,12 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Gradient, Tensor, fused, get_default_dtype, method, wrap
-from gpunet.backend.dtypes import complex_in_use, is_boolean, is_complex, is_floating, is_half
+from gpunet.backend.dtypes import complex_in_use, is_boolean, is_complex, is_floating, is_half, limits
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import empty
 from gpunet.ops.activation_table import ACTIVATIONS, Activation
-from gpunet.ops.broadcast import cast
+from gpunet.ops.broadcast import cast, in_accumulator
 from gpunet.ops.complex_numbers import complex_tanh
 from gpunet.ops.define import elementwise
 from gpunet.ops.elementwise import clamp, maximum, where
@@ -118,7 +118,7 @@ def activate(x: Any, name: str, alpha: float = 0.0) -> Tensor:
     if not is_floating(x.dtype):
         x = cast(x, dtype=get_default_dtype())
     if alpha < 0.0:
-        return find(name).composed(x, alpha)
+        return in_accumulator(find(name).composed)(x, alpha)
     return activation(x, name=name, alpha=float(alpha))
 
 
@@ -159,6 +159,9 @@ def _hardtanh_of(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> 
     if not is_floating(input.dtype):
         if is_boolean(input.dtype):
             raise DtypeError("hardtanh of a boolean tensor; convert it with .float() or .long() first")
+        for key, bound in {"min_val": low, "max_val": high}.items():
+            if not math.isfinite(bound):
+                raise ArgumentError(f"hardtanh: {key}={bound} with a tensor of dtype {input.dtype}; expected a finite number")
         return clamp(input, int(low), int(high))
     fused_form = bounded(low, high)
     if fused_form is not None:
@@ -208,6 +211,8 @@ def _threshold_of(input: Tensor, threshold: float, value: float) -> Tensor:
         return where(input <= _as_element("threshold", threshold, input), _as_element("value", value, input), input)
     if value == 0.0 and threshold >= 0.0:
         return activate(input, "threshold", threshold)
+    if threshold != math.inf:
+        threshold = min(threshold, limits(input.dtype)[1])  # a larger one would become infinite, and include infinity
     return where(input <= threshold, value, input)
 
 
@@ -272,7 +277,7 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: b
     """Limit to [min_val, max_val], with gradient 0 at the bounds; integers keep their dtype.
 
     Raises:
-        ArgumentError: min_val is larger than max_val.
+        ArgumentError: min_val is larger than max_val, or a bound of integers is infinite.
         DtypeError: a boolean tensor.
     """
     return (hardtanh_ if inplace else _hardtanh_of)(input, min_val, max_val)

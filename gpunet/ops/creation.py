@@ -386,7 +386,7 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any
     low, high = number_of("logspace", "start", start), number_of("logspace", "end", end)
     count, number = count_of("logspace", "steps", steps), float(number_of("logspace", "base", base))
     dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
-    if dtypes.is_integer(dtype):
+    if dtypes.is_integer(dtype) and count != 1:  # a single exponent is not converted, as in PyTorch
         low, high = convert_number(low, dtype, "logspace", "start"), convert_number(high, dtype, "logspace", "end")
     with numpy.errstate(all="ignore"):
         return from_values(numpy.power(number, _spaced(low, high, count)), dtype, device)

@@ -57,8 +57,8 @@ def _prelu(x, weight):
 def _rrelu_of(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Tensor:
     low, high = as_number("rrelu", "lower", lower), as_number("rrelu", "upper", upper)
     check_flag("rrelu", "training", training)
-    if not low <= high:
-        raise ArgumentError(f"rrelu: lower={low:g}, upper={high:g}; expected lower <= upper")
+    if not -math.inf < low <= high < math.inf:
+        raise ArgumentError(f"rrelu: lower={low:g}, upper={high:g}; expected finite numbers, lower <= upper")
     if not is_floating(input.dtype):
         raise DtypeError(f"rrelu: a tensor of dtype {input.dtype}; expected a floating dtype: convert it with .float()")
     if not training:
@@ -85,7 +85,7 @@ def rrelu(
     """x where x > 0, r x elsewhere, r uniform from lower to upper for each element if ``training``, else their mean.
 
     Raises:
-        ArgumentError: lower is larger than upper.
+        ArgumentError: lower is larger than upper, or one of them is not finite.
         DtypeError: an integer tensor.
     """
     return (rrelu_ if inplace else _rrelu_of)(input, lower, upper, training)

@@ -15,7 +15,7 @@ from gpunet.launch.tape import warn_user
 from gpunet.ops.broadcast import broadcasts_to, cast, in_accumulator, result_dtype
 from gpunet.ops.elementwise import log, raise_to, where
 from gpunet.ops.face import as_number, check_flag
-from gpunet.ops.losses import REDUCTIONS, apply_loss, loss_operands, reduce_composed, reduction_of
+from gpunet.ops.losses import REDUCTIONS, apply_loss, loss_operands, reduce_composed, reduction_of, weighted_loss
 
 __all__ = ["binary_cross_entropy", "gaussian_nll_loss", "kl_div", "poisson_nll_loss"]
 
@@ -61,7 +61,7 @@ def binary_cross_entropy(
     weight = wrap(weight)
     if not broadcasts_to(weight.shape, x.shape):
         raise ShapeError(f"{name}: weight has shape {tuple(weight.shape)}; expected one that broadcasts to {tuple(x.shape)}")
-    return reduce_composed(apply_loss(name, "cross_entropy_of_probabilities", x, y, "none") * weight, reduction)
+    return weighted_loss(x, y, weight, name, "cross_entropy_of_probabilities", reduction)
 
 
 def _check_probabilities(name: str, argument: str, x: Tensor) -> None:
@@ -191,7 +191,8 @@ def gaussian_nll_loss(
     if isinstance(var, (int, float, numpy.number)):
         if var < 0:
             raise ArgumentError(f"{name}: var={var}; expected a variance, zero or more")
-        variance = wrap(numpy.asarray(float(var), x.dtype)).to(x)
+        with numpy.errstate(over="ignore"):  # the variance may be larger than the largest number of a half
+            variance = wrap(numpy.asarray(float(var), x.dtype)).to(x)
     else:
         variance = _variances(name, wrap(var), x)
     return _gaussian(x, y, variance, eps=eps, constant=0.5 * math.log(2.0 * math.pi) if full else 0.0, reduction=reduction)

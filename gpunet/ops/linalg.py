@@ -337,7 +337,7 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
     Args:
         A: (..., n, m).
         B: (..., n, k); batches broadcast.
-        rcond: singular values of at most ``rcond`` times the largest count as 0; by default eps * max(n, m).
+        rcond: singular values of at most ``rcond`` times the largest count as 0; by default, and with "gels", eps * max(n, m).
         driver: "gels", "gelsy", "gelsd" or "gelss", LAPACK's name of the algorithm: it is always that of "gelsd".
 
     Returns:
@@ -359,7 +359,7 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
     _check_dtypes(name, a, b)
     batch = broadcast_shape(name, a.array.shape[:-2], b.array.shape[:-2])
     a, b = _expand(name, a, (*batch, n, m)), _expand(name, b, (*batch, n, b.array.shape[-1]))
-    low, relative = cutoff(name, a, None, rcond)
+    low, relative = cutoff(name, a, None, rcond if driver != "gels" else None)
     solution = in_accumulator(functools.partial(_lstsq, rcond=relative))(a, b)
     values = in_accumulator(_svdvals)(a.detach())
     rank = _rank(values, low, relative)

@@ -414,17 +414,21 @@ def apply_loss(name: str, loss: str, x: Tensor, y: Tensor, reduction: str, delta
     return regression_loss(x, y, loss=loss, reduction=reduction, delta=float(delta))
 
 
-def _weighted(name: str, each: Tensor, weight: Any, shape: tuple[int, ...]) -> Tensor:
-    """Return ``each`` times ``weight``, which must have the shape of the input."""
-    if wrap(weight).shape != shape:
-        raise ShapeError(f"{name}: weight has shape {tuple(wrap(weight).shape)}; expected that of the input, {tuple(shape)}")
-    return each * weight
+@in_accumulator
+def weighted_loss(
+    x: Tensor, y: Tensor, weight: Tensor, name: str, loss: str, reduction: str, delta: float = 0.0, *, is_average: bool = False
+) -> Tensor:
+    """Return the reduced loss (see :func:`apply_loss`) times ``weight``; the mean ``is_average`` divides by the sum of weights."""
+    each = apply_loss(name, loss, x, y if y.dtype == x.dtype else cast(y, dtype=x.dtype), "none", delta) * weight
+    return reductions.sum(each) / reductions.sum(weight) if is_average and reduction == "mean" else reduce_composed(each, reduction)
 
 
-def _weighted_mean(name: str, each: Tensor, weight: Any, shape: tuple[int, ...], reduction: str) -> Tensor:
-    """Reduce ``each`` times ``weight``; "mean" divides by the sum of the weights."""
-    each = _weighted(name, each, weight, shape)
-    return reductions.sum(each) / reductions.sum(wrap(weight)) if reduction == "mean" else reduce_composed(each, reduction)
+def _like_input(name: str, weight: Any, x: Tensor) -> Tensor:
+    """Return ``weight`` as a tensor, which must have the shape of the input."""
+    weight = wrap(weight)
+    if weight.shape != x.shape:
+        raise ShapeError(f"{name}: weight has shape {tuple(weight.shape)}; expected that of the input, {tuple(x.shape)}")
+    return weight
 
 
 @casts("float32")
@@ -444,7 +448,7 @@ def mse_loss(
     x, y = loss_operands("mse_loss", input, target)
     if weight is None:
         return apply_loss("mse_loss", "squared", x, y, reduction)
-    return _weighted_mean("mse_loss", apply_loss("mse_loss", "squared", x, y, "none"), weight, x.shape, reduction)
+    return weighted_loss(x, y, _like_input("mse_loss", weight, x), "mse_loss", "squared", reduction, is_average=True)
 
 
 @casts("float32")
@@ -457,7 +461,7 @@ def l1_loss(
     x, y = loss_operands("l1_loss", input, target)
     if weight is None:
         return apply_loss("l1_loss", "absolute", x, y, reduction)
-    return _weighted_mean("l1_loss", apply_loss("l1_loss", "absolute", x, y, "none"), weight, x.shape, reduction)
+    return weighted_loss(x, y, _like_input("l1_loss", weight, x), "l1_loss", "absolute", reduction, is_average=True)
 
 
 @casts("float32")
@@ -482,8 +486,7 @@ def huber_loss(
     x, y = loss_operands("huber_loss", x, target, dtype=x.dtype)
     if weight is None:
         return apply_loss("huber_loss", "huber", x, y, reduction, delta)
-    each = apply_loss("huber_loss", "huber", x, y, "none", delta)
-    return reduce_composed(_weighted("huber_loss", each, weight, x.shape), reduction)
+    return weighted_loss(x, y, _like_input("huber_loss", weight, x), "huber_loss", "huber", reduction, delta)
 
 
 @casts("float32")

@@ -12,7 +12,7 @@ from gpunet.backend.dtypes import is_boolean, is_floating, is_integer, uint8
 from gpunet.errors import ArgumentError, DtypeError, LabelError, ShapeError
 from gpunet.ops import reduce as reductions
 from gpunet.ops.activations import relu
-from gpunet.ops.broadcast import broadcasts_to, cast, in_accumulator
+from gpunet.ops.broadcast import broadcasts_to, cast, in_accumulator, result_dtype
 from gpunet.ops.creation import arange
 from gpunet.ops.distance import common_floating
 from gpunet.ops.elementwise import clamp_min, where
@@ -213,16 +213,18 @@ def multilabel_soft_margin_loss(
     """
     name = "multilabel_soft_margin_loss"
     reduction = reduction_of(name, size_average, reduce, reduction)
-    x, y = loss_operands(name, input, target)
+    x, y = wrap(input), wrap(target)
+    x, y = loss_operands(name, x, y, dtype=result_dtype(x, y))
     if not x.ndim:
         raise ShapeError(f"{name}: input has no dimensions; expected (..., classes)")
     _check_broadcast(name, "target", y, x)
     if weight is not None:
         _check_broadcast(name, "weight", weight := wrap(weight), x)
-    each = apply_loss(name, "binary_cross_entropy", x, y, "none")
-    return _class_mean(each if weight is None else each * weight, x.shape[-1], reduction)
+    return _mean_over_classes(x, y, weight, name, reduction)
 
 
 @in_accumulator
-def _class_mean(each, classes, reduction):
-    return reduce_composed(reductions.sum(each, -1) / classes, reduction)
+def _mean_over_classes(x, y, weight, name, reduction):
+    each = apply_loss(name, "binary_cross_entropy", x, y, "none")
+    each = each if weight is None else each * weight
+    return reduce_composed(reductions.sum(each, -1) / x.shape[-1], reduction)

@@ -7,6 +7,7 @@ from typing import Any
 
 from gpunet.autograd import COPY, Tensor, bump_version, method
 from gpunet.backend import devices
+from gpunet.backend.dtypes import as_dtype
 from gpunet.backend.formats import contiguous_format, preserve_format
 from gpunet.errors import ArgumentError, DtypeError, GradientError, InPlaceError, ShapeError
 from gpunet.launch.memory import empty
@@ -174,6 +175,9 @@ def to_dense(self: Tensor, dtype: Any = None, *, masked_grad: bool | None = None
 
     Args:
         masked_grad: no effect.
+
+    Raises:
+        DtypeError: ``dtype`` is no dtype.
     """
     check_flag("to_dense", "masked_grad", masked_grad, takes_none=True)
-    return self if dtype is None else self.to(dtype)
+    return self if dtype is None else self.to(as_dtype(dtype))

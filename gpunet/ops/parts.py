@@ -264,6 +264,11 @@ def _counted(function: str, x: Tensor, edges: Sequence[numpy.ndarray], points: n
     return make_tensor(devices.move(hist.astype(x.dtype), x.device))
 
 
+def _check_range(function: str, range: Any, count: int) -> None:
+    if range is not None and (not isinstance(range, Sequence) or len(range) != count):
+        raise ArgumentError(f"{function}: range={range!r}; expected a sequence of {count} numbers")
+
+
 def _histogram_input(function: str, x: Tensor) -> numpy.ndarray:
     if x.dtype not in (dtypes.float32, dtypes.float64):
         raise DtypeError(f"{function}: the tensor has dtype {x.dtype}; expected float32 or float64")
@@ -289,8 +294,7 @@ def histogram(input: Any, bins: Any = 100, *, range: Any = None, weight: Any = N
     """
     x = input.detach()
     values = _histogram_input("histogram", x).reshape(-1)
-    if range is not None and len(range) != 2:
-        raise ArgumentError(f"histogram: range={range!r}; expected two numbers")
+    _check_range("histogram", range, 2)
     edges = _edges("histogram", values, bins, range)
     hist = _counted("histogram", x, [edges], values[:, None], weight, density)
     return Histogram(hist, make_tensor(devices.move(edges, x.device)))
@@ -312,8 +316,7 @@ def histogramdd(input: Any, bins: Any, range: Any = None, weight: Any = None, de
     given = list(bins) if isinstance(bins, (tuple, list)) else [bins] * dims
     if len(given) != dims:
         raise ShapeError(f"histogramdd: {len(given)} bins for {dims} dimensions; expected equally many")
-    if range is not None and len(range) != 2 * dims:
-        raise ArgumentError(f"histogramdd: range={range!r}; expected {2 * dims} numbers")
+    _check_range("histogramdd", range, 2 * dims)
     limits = [None] * dims if range is None else [tuple(range[2 * d : 2 * d + 2]) for d in numpy.arange(dims)]
     edges = [_edges("histogramdd", points[:, d], given[d], limits[d]) for d in numpy.arange(dims)]
     hist = _counted("histogramdd", x, edges, points, weight, density)

@@ -494,6 +494,8 @@ def addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1) -> T
 def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * outer(vec1, vec2); see :func:`addmm`."""
     vec1, vec2 = wrap(vec1, "addr"), wrap(vec2, "addr")
+    if not input.ndim:
+        input = _expand("addr", input, (1, 1))  # it is promoted like a matrix, as in PyTorch
     dtype = result_dtype(input, vec1, vec2)
     for name, value in {"beta": beta, "alpha": alpha}.items():
         if isinstance(value, bool) and not is_boolean(dtype):

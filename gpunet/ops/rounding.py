@@ -14,7 +14,7 @@ from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
-from gpunet.ops.broadcast import launch_binary, launch_unary, result_dtype, ufunc, zero_gradient
+from gpunet.ops.broadcast import in_accumulator, launch_binary, launch_unary, result_dtype, ufunc, zero_gradient
 from gpunet.ops.define import elementwise, unary
 from gpunet.ops.face import as_integer
 
@@ -70,7 +70,7 @@ def round(input: Any, *, decimals: int = 0) -> Tensor:
     decimals = as_integer("round", "decimals", decimals)
     if decimals and not is_floating(input.dtype):
         raise DtypeError(f"round: decimals={decimals} of a tensor of {input.dtype}; expected a floating tensor")
-    return _round(input, decimals=decimals)
+    return in_accumulator(_round)(input, decimals=decimals) if decimals else _round(input, decimals=0)
 
 
 #: As in PyTorch, the sign of NaN is 0; NumPy's is NaN.

@@ -252,6 +252,9 @@ def pinverse(input: Any, rcond: float = 1e-15) -> Tensor:
 
 
 def _store_lstsq(xp: Any, out: Any, a: Any, b: Any, *, rcond: float) -> None:
+    if rcond >= 1.0:  # no singular value counts; LAPACK's gelsd would take another tolerance
+        out.fill(0)
+        return
     for place in numpy.ndindex(*out.shape[:-2]):
         out[place] = xp.linalg.lstsq(a[place], b[place], rcond=rcond)[0]
 

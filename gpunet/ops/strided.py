@@ -107,9 +107,14 @@ def as_strided_scatter(input: Any, src: Any, size: Any, stride: Any, storage_off
 
     Raises:
         ShapeError: ``src`` does not have the shape of the view.
+        ArgumentError: a stride is 0: elements of ``src`` would go to one place.
         OutOfRangeError, ArgumentError: as of :func:`as_strided`.
     """
     own, wanted = _wanted("as_strided_scatter", input, size, stride, storage_offset)
+    if any(step == 0 and n > 1 for n, step in zip(*wanted[:2])) and 0 not in wanted[0]:
+        raise ArgumentError(
+            f"as_strided_scatter: size={wanted[0]}, stride={wanted[1]}: elements of src go to one place; expected strides above 0"
+        )
     src = wrap(src, "as_strided_scatter")
     if tuple(src.shape) != wanted[0]:
         raise ShapeError(f"as_strided_scatter: src has shape {tuple(src.shape)}; expected {wanted[0]}")

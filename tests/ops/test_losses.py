@@ -271,6 +271,21 @@ def test_weights_of_elements_match_torch(name: str, device: str, torch: Any) -> 
         getattr(F, name)(gpunet.tensor(x), gpunet.tensor(y), weight=gpunet.tensor(w[0]))
 
 
+@pytest.mark.parametrize("name", [*ELEMENTWISE[:3], "binary_cross_entropy", "multilabel_soft_margin_loss"])
+def test_weighted_losses_of_halves_are_rounded_once(name: str, device: str) -> None:
+    generator = numpy.random.default_rng(6)
+    x, y = generator.random((2, 2, 16)).astype("float16")
+    w = generator.permutation([*range(1, 17), *range(-16, 0)]).reshape(2, 16) / 16  # so that terms cancel
+
+    def loss(dtype: str) -> Any:
+        inputs = [gpunet.tensor(a, dtype=getattr(gpunet, dtype)) for a in (x, y, w)]
+        return getattr(F, name)(*inputs[:2], weight=inputs[2], reduction="sum")
+
+    found, exact = loss("float16"), loss("float64")
+    assert found.dtype == gpunet.float16
+    assert abs(found.item() - exact.item()) <= 0.51 * 2.0**-10 * abs(exact.item())
+
+
 @pytest.mark.parametrize("name", [*ELEMENTWISE, "cross_entropy"])
 def test_dtypes_that_differ_promote_as_in_torch(name: str, device: str, torch: Any) -> None:
     for of_input, of_target in (("float32", "float64"), ("float64", "float32"), ("float16", "float32")):

@@ -90,6 +90,14 @@ REFUSED: list[tuple[str, str, type[Exception]]] = [
     ("x = t([7, 9])", "x.sub_(0.5)", GpunetError),
     ("x = t([7, 9])", "x.sqrt_()", GpunetError),
     ("x = t([7, 9])", "x.exp_()", GpunetError),
+    ("x = t([7, 9])", "x.to_dense(t(1))", TypeError),
+    ("x = t([7, 9], dtype=torch.int32)", "F.hardtanh_(x, -inf, 300)", ValueError),
+    ("x = torch.zeros(3, 3)", "torch.as_strided_scatter(x, torch.ones(3, 3), (3, 3), (0, 3))", GpunetError),
+    ("x = torch.ones(2, 1)", "torch.histogramdd(x, [torch.arange(2.0)], 7)", GpunetError),
+    ("x = t([1.5])", "F.rrelu(x, upper=inf, training=True)", GpunetError),
+    ("x = t([1.5])", "x << 1", GpunetError),
+    ("x = torch.zeros(2, 3)", "x.index_select(1, t([3])).tolist()", IndexError),
+    ("x = torch.zeros(2, 3)", "x[:, t([-4])].tolist()", IndexError),
 ]
 
 GRADIENTS: list[Row] = [
@@ -155,7 +163,53 @@ DTYPES: list[Row] = [
     ("x = t([[1.0, 2], [3, 4]])", "5.0 in x", False),
 ]
 
-ROWS = [*DIMENSIONS, *GRADIENTS, *INDICES, *DTYPES]
+
+def half(value: float) -> float:
+    return float(np.float16(value))
+
+
+#: Found by random calls.
+NUMBERS: list[Row] = [
+    ("x = t([-0.125], dtype=torch.float16)", "torch.celu(x, -3.0)", ([half(-3 * math.expm1(0.125 / 3))], "float16")),
+    ("x = t([-0.125], dtype=torch.float16)", "F.elu(x, -3.0)", ([half(-3 * math.expm1(-0.125))], "float16")),
+    ("x = t([2.25, -1.875], dtype=torch.float16)", "x.round(decimals=7)", ([2.25, -1.875], "float16")),
+    ("x = t([inf, 65504.0], dtype=torch.float16)", "torch.threshold(x, 1e30, 4)", ([INF, 4.0], "float16")),
+    ("x = 0.5", "torch.logspace(x, -3, 1, dtype=torch.int64)", ([3], "int64")),
+    ("x = 0.5", "torch.logspace(x, 2.5, 3, dtype=torch.int64)", ([1, 10, 100], "int64")),
+    ("x = torch.ones(2, dtype=torch.float16)", "F.gaussian_nll_loss(x, x, 1e30)", (INF, "float16")),
+    (
+        "x = torch.ones(1, 2, dtype=torch.float16)", "F.multilabel_soft_margin_loss(x, t(0.5))",
+        (half(math.log1p(math.e) - 0.5), "float16"),
+    ),
+    ("x = t(0, dtype=torch.int32); y = t([3], dtype=torch.uint8)", "torch.addr(x, y, y)", ([[9]], "int32")),
+    ("x = t(1.0, requires_grad=True); y = torch.ones(2); torch.addr(x, y, y).sum().backward()", "x.grad", 4.0),
+    *(
+        ("x = t([[1.0, 2, 3], [2, 1, -1], [1, 1, 1]])", f"torch.linalg.lstsq(x, torch.ones(3, 1), {options}).solution", expected)
+        for options, expected in (
+            ("0.5, driver='gels'", [[2.0], [-2.0], [1.0]]), ("1.0, driver='gelss'", [[0.0]] * 3),
+        )
+    ),
+    ("x = t([1, -5, 7], dtype=torch.int32)", "x << 2", ([4, -20, 28], "int32")),
+    ("x = t([1, -5, 7], dtype=torch.int32)", "x >> t([1, 1, 40], dtype=torch.int8)", ([0, -3, 0], "int32")),
+    ("x = t([1, -5, 7], dtype=torch.int32)", "2 << x", ([4, 0, 256], "int32")),
+    ("x = t([1, -5, 2])", "16 >> x", ([8, 0, 4], "int64")),
+    ("x = t([1, 2], dtype=torch.int32); x <<= t([1, 40])", "x", ([2, 0], "int32")),
+    ("x = t([8, -8]); x >>= 1", "x", ([4, -4], "int64")),
+    ("x = t([True])", "x << 1", ([2], "int64")),
+    ("x = t([1.5, nan, -3.0, 9.0])", "x.clamp(-1, 1)", ([1.0, NAN, -1.0, 1.0], "float32")),
+    ("x = t([1.5, nan, -3.0, 9.0])", "x.clamp(2, 1)", [1.0, NAN, 1.0, 1.0]),
+    ("x = t([1.5, nan, -3.0, 9.0])", "x.clamp(t(0.0), t([[1.0], [nan]]))", [[1.0, NAN, 0.0, 1.0], [NAN] * 4]),
+    ("x = t([1.5, -3.0], requires_grad=True); x.clamp(-1, 2).sum().backward()", "x.grad", [1.0, 0.0]),
+    *(
+        ("x = torch.arange(12.0).reshape(1, 3, 4)", f"x{index}", [[[4.0 * j + k for k in (3, 0)] for j in range(3)]])
+        for index in (".index_select(2, t([3, 0]))", "[..., t([-1, 0])]", "[:, :, [3, -4]]")
+    ),
+    ("x = torch.arange(6.0).reshape(2, 3).mT", "x.index_select(1, t([1]))", [[3.0], [4.0], [5.0]]),
+    ("x = torch.arange(6).reshape(2, 3)", "x[:, t([[0, 2], [1, -1]])]", ([[[0, 2], [1, 2]], [[3, 5], [4, 5]]], "int64")),
+    ("x = torch.arange(3.0)", "x[t(1)]", 1.0),
+]  # fmt: skip
+
+ROWS = [*DIMENSIONS, *GRADIENTS, *INDICES, *DTYPES, *NUMBERS]
 
 
 def evaluate(library: Any, line: str, expression: str) -> Any:
