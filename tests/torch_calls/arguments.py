@@ -231,6 +231,8 @@ class Arguments(Values):
             shape, self.fitting = self.fitting[0], self.fitting[1:]
             self.shape = shape if is_first else self.shape
             return self.tensor(shape, self.dtype if self.chance(0.93) else self.other_dtype())
+        if function == "lu_unpack":
+            return self.factored_argument(name)
         if function == "linear_cross_entropy" and self.chance(0.95):
             return self.linear_loss_argument(name)
         if name in ("self", "input", "tensor", "tensors") and (is_first or name == "input"):
@@ -305,6 +307,15 @@ class Arguments(Values):
             self.shape, self.dtype = (2, 3), self.random.choice(FLOATING)
         shapes = {"input": (2, 3), "linear_weight": (4, 3)}
         return self.tensor(shapes.get(name, (4,)), self.dtype)
+
+    def factored_argument(self, name: str) -> str:
+        """An argument of ``lu_unpack``; PyTorch reads beyond the end of pivots that do not fit."""
+        if name == "LU_data":
+            self.shape = self.random.choice([s for s in SHAPES if len(s) > 1])
+            return self.tensor(self.shape, self.dtype)
+        rows, columns = self.shape[-2:]
+        values = tuple(map(repr, range(1, rows + 1)))
+        return self.tensor((*self.shape[:-2], min(rows, columns)), "int32", values=values, is_plain=True)
 
     def first_tensor(self, function: str) -> str:
         random = self.random

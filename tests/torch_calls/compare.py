@@ -79,6 +79,15 @@ class Elements(NamedTuple):
     leaf: Any  # of gradients, the elements of the leaf; otherwise NaN
 
 
+def have_same_shapes(theirs: Value, ours: Value) -> bool:
+    """Whether two results consist of tensors of the same shapes."""
+    if isinstance(theirs, TensorValue) and isinstance(ours, TensorValue):
+        return theirs.shape == ours.shape
+    if isinstance(theirs, Other) or isinstance(ours, Other) or isinstance(theirs, TensorValue) or isinstance(ours, TensorValue):
+        return type(theirs) is type(ours)
+    return len(theirs) == len(ours) and all(have_same_shapes(*pair) for pair in zip(theirs[1:], ours[1:]))
+
+
 def differing_elements(theirs: Value, ours: Value, leaf: Value | None = None) -> Iterator[Elements]:
     """The elements in which two results of the same type differ, for each tensor with such elements.
 

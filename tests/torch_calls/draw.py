@@ -6,7 +6,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from tests.torch_calls.arguments import Arguments
-from tests.torch_calls.outcome import is_tensor, run
+from tests.torch_calls.outcome import crashes, is_tensor, run
 from tests.torch_calls.schemas import Overload, Parameter
 from tests.torch_calls.targets import OPERATORS, Target
 from tests.torch_calls.values import DTYPES, NUMPY_NAMES, SHAPES
@@ -162,6 +162,8 @@ def draw(random: Random, target: Target) -> Call:
 
 def with_out(call: Call, torch: Any, random: Random) -> Call | None:
     """The call with ``out=``: tensors like its result, empty, or of another shape or dtype; None if PyTorch refuses the call."""
+    if crashes(call.text):
+        return None
     result = run(call.text, torch).variables.get("r")
     results = result if isinstance(result, (tuple, list)) else (result,)
     if not all(map(is_tensor, results)) or not call.statement.endswith(")"):

@@ -7,6 +7,7 @@ import copy
 import functools
 import math
 import operator
+import re
 import sys
 import traceback
 import warnings
@@ -44,6 +45,20 @@ class Outcome(NamedTuple):
 
     variables: dict[str, Any]
     error: BaseException | None = None
+
+
+_SMALLEST = re.compile(r"-(128|32768|2147483648|9223372036854775808)\b")
+_DIVISION = re.compile(r"\b(div|divide|floor_divide|fmod|remainder|floordiv|mod)(_|\b)|//|%")
+_FRACTION_OF_INTEGERS = re.compile(r"torch\.range\(.*\b0\.\d.*torch\.u?int|torch\.u?int.*torch\.range\(.*\b0\.\d")
+
+
+def crashes(text: str) -> bool:
+    """Whether a line may end the process in PyTorch (SIGFPE).
+
+    So do an integer division of the smallest number by -1, and a range of integers whose step is a fraction, which becomes 0.
+    """
+    is_overflow = _DIVISION.search(text) and _SMALLEST.search(text) and re.search(r"-1\b", text)
+    return bool(is_overflow or _FRACTION_OF_INTEGERS.search(text))
 
 
 @functools.lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from tests.torch_calls.compare import EPSILON, ROUNDINGS
+from tests.torch_calls.compare import EPSILON, PARTS, ROUNDINGS
 from tests.torch_calls.outcome import TensorValue, Value, is_tensor, run, snapshot
 
 #: Functions of matrices whose errors are relative to the largest element of the result, not to each.
@@ -37,12 +37,24 @@ def with_roundings(epsilon: float, seed: int) -> Any:
             return tuple(map(self.rounded, result)) if type(result) is tuple else self.rounded(result)
 
         def rounded(self, value: Any) -> Any:
-            if not is_tensor(value) or not value.is_floating_point() or value._is_zerotensor():
+            if not is_tensor(value) or not (value.is_floating_point() or value.is_complex()) or value._is_zerotensor():
                 return value
-            factors = [1.0 + epsilon * self.random.choice((-1.0, -0.5, 0.5, 1.0)) for _ in range(value.numel())]
-            return value * value.new_tensor(factors).reshape(value.shape)
+            return rounded(value, epsilon, self.random)
 
     return Roundings()
+
+
+def rounded(value: Any, epsilon: float, random: Random) -> Any:
+    """A tensor with each number changed by a rounding error; those of both parts of a complex number are relative to its size."""
+
+    def errors() -> Any:
+        chosen = [epsilon * random.choice((-1.0, -0.5, 0.5, 1.0)) for _ in range(value.numel())]
+        return value.real.new_tensor(chosen).reshape(value.shape)
+
+    if not value.is_complex():
+        return value * (1.0 + errors())
+    size = value.detach().abs()
+    return value + size.where(size.isfinite(), size.new_zeros(())) * (errors() + 1j * errors())
 
 
 class Perturbed:
@@ -52,14 +64,14 @@ class Perturbed:
         self._torch, self._epsilon, self._random = torch, epsilon, Random(seed)
 
     def __getattr__(self, name: str) -> Any:
-        return self._torch.float64 if name in EPSILON else getattr(self._torch, name)
+        wider = "float64" if name in EPSILON else "complex128" if name in PARTS else name
+        return getattr(self._torch, wider)
 
     def tensor(self, data: Any, **options: Any) -> Any:
         result = self._torch.tensor(data, **options)
-        if result.dtype != self._torch.float64 or not self._epsilon:
+        if result.dtype not in (self._torch.float64, self._torch.complex128) or not self._epsilon:
             return result
-        factors = [1.0 + self._epsilon * self._random.choice((-1.0, -0.5, 0.5, 1.0)) for _ in range(result.numel())]
-        return result * self._torch.tensor(factors, dtype=result.dtype).reshape(result.shape)
+        return rounded(result, self._epsilon, self._random)
 
 
 def is_undefined(text: str, torch: Any, expression: str, theirs: Value) -> bool:
@@ -98,32 +110,44 @@ def is_rounding(text: str, torch: Any, expression: str, theirs: TensorValue, our
         expression: the compared value as an expression of the line's variables.
         magnitude: of intermediate results, which are rounded in float32 at least.
     """
-    dtype = theirs.dtype
-    epsilon = max((EPSILON[name] for name in EPSILON if f"torch.{name}" in text), default=EPSILON[dtype])
+    dtype = PARTS.get(theirs.dtype, theirs.dtype)
+    named = [PARTS.get(name, name) for name in (*EPSILON, *PARTS) if f"torch.{name}" in text]
+    epsilon = max((EPSILON[name] for name in named), default=EPSILON[dtype])
     widest = max(epsilon, EPSILON[dtype])
     # intermediate results are computed in float32 at least, but the first gradient is rounded to the dtype of its tensor
     computed_in = widest if "g.backward" in text else min(widest, EPSILON["float32"])
     results = []
     for seed in range(5):
-        library = Perturbed(torch, epsilon if seed else 0.0, seed)
-        with with_roundings(computed_in, seed) if seed else contextlib.nullcontext():
-            outcome = run(f"{text}; exact = {expression}", library)
+        for change in (epsilon, 0.0) if seed else (0.0,):  # a probability of 1, changed, may be refused
+            with with_roundings(computed_in, seed) if seed else contextlib.nullcontext():
+                outcome = run(f"{text}; exact = {expression}", Perturbed(torch, change, seed))
+            if outcome.error is None:
+                break
         exact = outcome.variables.get("exact")
         if outcome.error is not None or not is_tensor(exact) or not tuple(exact.shape) == theirs.shape == ours.shape:
             return False
-        results.append(exact.detach().to(torch.float64).numpy().copy())
+        is_complex = exact.is_complex() or theirs.dtype in PARTS
+        results.append(_parts(exact.detach().resolve_conj().to(torch.complex128 if is_complex else torch.float64).numpy().copy()))
     with numpy.errstate(all="ignore"):
-        exact = results[0]
+        exact, theirs_parts, ours_parts = results[0], _parts(theirs.array), _parts(ours.array)
+        if exact.shape != theirs_parts.shape:
+            return False
         spread = numpy.max([numpy.abs(r - exact) for r in results[1:]], axis=0)
         spread = numpy.where(numpy.isnan(spread), math.inf, spread)
+        size = numpy.abs(exact) if theirs.dtype not in PARTS else numpy.broadcast_to(numpy.hypot(*exact), exact.shape)
         if spread.ndim > 1 and FACTORISATIONS.search(text):
             spread = numpy.broadcast_to(spread.max(axis=(-2, -1), keepdims=True, initial=0.0), spread.shape)
         roundings = 8 if computed_in == EPSILON["float64"] else 4  # of float64 the exact result is rounded, too
-        allowed = roundings * (spread + widest * numpy.abs(exact)) + ROUNDINGS * min(widest, EPSILON["float32"]) * magnitude
-        is_close = (numpy.abs(ours.array - exact) <= allowed + numpy.finfo("float32").tiny) | (theirs.array == ours.array)
-        both_nan = numpy.isnan(theirs.array) & numpy.isnan(ours.array)
-        overflows = (numpy.abs(exact) > 0.99 * _largest(dtype)) & ~numpy.isnan(ours.array)
+        allowed = roundings * (spread + widest * size) + ROUNDINGS * min(widest, EPSILON["float32"]) * magnitude
+        is_close = (numpy.abs(ours_parts - exact) <= allowed + numpy.finfo("float32").tiny) | (theirs_parts == ours_parts)
+        both_nan = numpy.isnan(theirs_parts) & numpy.isnan(ours_parts)
+        overflows = (numpy.abs(exact) > 0.99 * _largest(dtype)) & ~numpy.isnan(ours_parts)
         return bool((is_close | both_nan | overflows).all())
+
+
+def _parts(array: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
+    """The numbers; of complex ones the two parts, in a first dimension."""
+    return numpy.stack((array.real, array.imag)) if numpy.iscomplexobj(array) else array
 
 
 def _largest(dtype: str) -> float:

@@ -17,7 +17,9 @@ from tests.torch_calls.differences import (
     Difference,
     differs_where,
     find_difference,
+    only_roundings,
     page,
+    same_up_to_signs,
     takes_values,
     their_nan,
 )
@@ -56,6 +58,31 @@ def test_a_condition_on_values_holds_for_each_element_that_differs(torch: Any) -
     assert not their_nan(verdict([nan, 1.0], [nan, 1.0], [0.0, 0.0]))
     at_zero = differs_where(lambda elements: elements.leaf == 0)
     assert at_zero(verdict([1.0, 2.0], [5.0, 2.0], [0.0, 7.0])) and not at_zero(verdict([1.0, 2.0], [1.0, 5.0], [0.0, 7.0]))
+
+
+def test_a_condition_on_values_does_not_hold_for_other_shapes(torch: Any) -> None:
+    def value(*numbers: float) -> TensorValue:
+        return TensorValue((len(numbers),), "float32", False, numpy.array(numbers))
+
+    call = Call(find_targets(gpunet, torch)[0], (), "r = x")
+    theirs, ours = (("sequence", value(numpy.nan), value(*rest)) for rest in ((1.0,), (1.0, 2.0)))
+    assert not their_nan(Verdict(call, "r = x", SILENT, "value", values=(theirs, ours)))
+    assert not only_roundings(Verdict(call, "r = x", SILENT, "value", values=(theirs, ours)))
+
+
+def test_factorisations_are_equal_up_to_signs(torch: Any) -> None:
+    def verdict(vectors: list[list[float]], values: list[float], other: list[float]) -> Verdict:
+        made = []
+        for eigenvalues, columns in ((values, [[1.0, 0.0], [0.0, 1.0]]), (other, vectors)):
+            arrays = [numpy.array(eigenvalues), numpy.array(columns)]
+            made.append(("sequence", *(TensorValue(a.shape, "float32", False, a) for a in arrays)))
+        return Verdict(Call(find_targets(gpunet, torch)[0], (), "r = x"), "r = x", SILENT, "value", values=(made[0], made[1]))
+
+    signs, others = [[-1.0, 0.0], [0.0, 1.0]], [[0.6, 0.8], [-0.8, 0.6]]
+    assert same_up_to_signs(verdict(signs, [1.0, 2.0], [1.0, 2.0]))
+    assert same_up_to_signs(verdict(others, [2.0, 2.0], [2.0, 2.0]))  # of equal values
+    assert not same_up_to_signs(verdict(others, [1.0, 2.0], [1.0, 2.0]))
+    assert not same_up_to_signs(verdict(signs, [1.0, 2.0], [1.0, 2.5]))
 
 
 def test_other_arguments_of_wrong_types_do_not_count_as_values(torch: Any) -> None:

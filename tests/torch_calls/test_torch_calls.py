@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from random import Random
 from types import SimpleNamespace
@@ -11,10 +12,12 @@ import pytest
 
 import gpunet
 from gpunet.errors import DtypeError
-from tests.torch_calls.draw import Call, draw
-from tests.torch_calls.judge import BOTH_REFUSE, EQUAL, MISSING, RAW, SILENT, judge
+from tests.torch_calls.draw import Call, draw, with_out
+from tests.torch_calls.judge import BOTH_REFUSE, CRASH, EQUAL, MISSING, RAW, SILENT, judge
+from tests.torch_calls.outcome import quietly
 from tests.torch_calls.survey import survey, verdicts
 from tests.torch_calls.targets import NOT_COMPARED, Target, find_targets
+from tests.torch_calls.values import GROW_WITH_NUMBERS
 
 
 @pytest.fixture
@@ -39,6 +42,27 @@ def test_most_calls_are_valid(torch: Any, targets: list[Target]) -> None:
     accepted = [v.kind in (EQUAL, SILENT) for v in verdicts(torch, torch, 1000, 0, targets=targets)]
     # many functions in place refuse integers, many products and equations of tensors other shapes than one
     assert sum(accepted) > 640
+
+
+def test_no_call_needs_much_memory_or_time(targets: list[Target]) -> None:
+    growing = [target for target in targets if GROW_WITH_NUMBERS.fullmatch(target.name)]
+    assert {"torch.bincount", "F.one_hot", "torch.range", "torch.special.hermite_polynomial_h"} <= {t.full_name for t in growing}
+    texts = [draw(Random(f"large {number}"), target).text for target in growing for number in range(100)]
+    assert [text for text in texts if re.search(r"1e30|2\*\*40|(?<![-.\d])\d{9}", text)] == []
+
+
+def test_lines_that_end_the_process_are_not_run(torch: Any, targets: list[Target]) -> None:
+    [target] = [target for target in targets if target.full_name == "torch.range"]
+    call = Call(target, (), "r = torch.range(3, -0.5, -0.5, dtype=torch.int8)")
+    with quietly():
+        assert judge(call, torch, gpunet, Random(0)).kind == CRASH and with_out(call, torch, Random(0)) is None
+        assert judge(Call(target, (), "r = torch.range(3, -0.5, -0.5)"), torch, gpunet, Random(0)).kind == EQUAL
+
+
+def test_pivots_of_lu_unpack_fit(targets: list[Target]) -> None:  # PyTorch reads beyond the end of others
+    [target] = [target for target in targets if target.full_name == "torch.lu_unpack"]
+    calls = [draw(Random(f"pivots {number}"), target) for number in range(50)]
+    assert all("dtype=torch.int32" in call.setup[-1] for call in calls)
 
 
 @pytest.mark.parametrize("name", ["F.embedding", "F.embedding_bag"])
@@ -128,6 +152,12 @@ def test_rounding_of_an_intermediate_result_is_no_difference(judged: Judged) -> 
     assert judged(call, setup, sub=lambda a, b: a - b + 1.0) == f"{SILENT}: value"
     matrix = "x = torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float64)"
     assert judged("r = torch.inverse(x)", matrix, inverse=lambda x: x.inverse() * (1 + 1e-12)) == f"{SILENT}: value"
+
+
+def test_rounding_of_complex_numbers_is_no_difference(judged: Judged) -> None:
+    call, setup = "r = torch.sub(torch.exp(x), torch.exp(x))", "x = torch.tensor([10 + 1j, 9 - 2j], dtype=torch.complex64)"
+    assert judged(call, setup, sub=lambda a, b: a - b + 1e-3j) == EQUAL  # both parts of exp(10 + 1j) have errors of 1e-3
+    assert judged(call, setup, sub=lambda a, b: a - b + 1.0j) == f"{SILENT}: value"
 
 
 def test_errors_are_classed(judged: Judged) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from random import Random
 
 import gpunet
@@ -32,14 +33,19 @@ NUMPY_NAMES = {"dim": "axis", "keepdim": "keepdims", "input": "x", "other": "x2"
 BACKENDS = ("Layout", "Device", "Generator", "MemoryFormat")
 
 #: Functions that get ordinary numbers only; PyTorch ends the process for the smallest integer divided by -1.
-#: Some polynomials take it as many steps as the order.
-NO_SPECIAL = ("fmod", "gcd", "lcm", "laguerre_polynomial_l", "legendre_polynomial_p", *LAPACK)
+NO_SPECIAL = ("fmod", "gcd", "lcm", *LAPACK)
+
+#: Functions whose results have as many elements as their numbers say, or that take as many steps: large numbers would fill the
+#: memory of both libraries, or keep them busy for hours.
+GROW_WITH_NUMBERS = re.compile(r"arange|bincount|one_hot|range|\w+_polynomial_\w")
 
 #: The dtypes that PyTorch takes, of functions that take few.
 DTYPES_OF = {
     **dict.fromkeys(("linalg", "quantile", "nanquantile", *LAPACK), ("float32", "float64")),
     **dict.fromkeys(("imag", "istft", "view_as_real"), tuple(COMPLEX)),
-    **dict.fromkeys(("bincount", "bitwise_left_shift", "bitwise_right_shift", "gcd", "lcm"), INTEGERS),
+    **dict.fromkeys(("bincount", "gcd", "lcm"), INTEGERS),
+    **dict.fromkeys(("bitwise_left_shift", "lshift", "ilshift", "rlshift"), INTEGERS),
+    **dict.fromkeys(("bitwise_right_shift", "rshift", "irshift", "rrshift"), INTEGERS),
 }
 
 
@@ -77,6 +83,10 @@ class Values:
     def is_in_place(self) -> bool:
         return self.target.kind == "method" and self.target.name.endswith("_")
 
+    @property
+    def takes_large_numbers(self) -> bool:
+        return GROW_WITH_NUMBERS.fullmatch(self.target.name) is None
+
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
 
@@ -91,7 +101,7 @@ class Values:
         if dtype in INTEGERS:
             low, limit = (0, LIMITS[dtype]) if dtype == "uint8" else (-LIMITS[dtype], LIMITS[dtype])
             if self.is_special and self.chance(0.3):
-                return repr(random.choice((low, limit - 1, limit // 2 + 1)))
+                return repr(random.choice((low, limit - 1, limit // 2 + 1) if self.takes_large_numbers else (low,)))
             return repr(random.randint(0 if dtype == "uint8" else -4, 5))
         if self.is_special and self.chance(0.4):
             choices = ("nan", "inf", "-inf", "-0.0", "0.0", repr(LARGEST[dtype]), repr(SMALLEST[dtype]), repr(-LARGEST[dtype]))
@@ -115,6 +125,7 @@ class Values:
         """Add a tensor to the set-up and return its name."""
         name = next(self.names)
         layout = self.random.choice(("transpose", "slice", "expand", "flip")) if not is_plain and self.chance(0.12) else ""
+        layout = "" if layout == "expand" and kind == "distinct" else layout
         made = shape
         if layout == "transpose" and len(shape) > 1:
             made = (*shape[:-2], shape[-1], shape[-2])
@@ -166,7 +177,8 @@ class Values:
     def number(self, is_integer: bool = False) -> str:
         random = self.random
         if self.is_special and self.chance(0.4):
-            return random.choice(("nan", "inf", "-inf", "1e30", "2**40", "-0.0", "300", "-1", "True"))
+            large = ("1e30", "2**40") if self.takes_large_numbers else ()
+            return random.choice(("nan", "inf", "-inf", *large, "-0.0", "300", "-1", "True"))
         if is_integer or self.chance(0.45):
             return repr(random.randint(-3, 4))
         if self.chance(0.08):
