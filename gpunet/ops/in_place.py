@@ -19,7 +19,7 @@ from gpunet.autograd import (
     primitive,
 )
 from gpunet.autograd.complex_numbers import refuse_complex
-from gpunet.backend.dtypes import category, complex_in_use, is_boolean, is_complex, is_floating
+from gpunet.backend.dtypes import category, complex_in_use, is_boolean, is_complex, is_floating, is_half
 from gpunet.errors import DtypeError, GradientError, InPlaceError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Ufunc
@@ -85,6 +85,8 @@ def _fits(target: Tensor, other: Any, name: str) -> bool:
         check_operand(name, other)
         return not isinstance(other, (bool, complex))
     if is_boolean(other.dtype) or (complex_in_use and is_complex(other.dtype)):
+        return False
+    if is_half(target.dtype) and other.dtype.itemsize > 4:  # a launch would convert it to float32 first
         return False
     return other.shape == target.shape or broadcast_shape(name, target.shape, other.shape) == target.shape
 

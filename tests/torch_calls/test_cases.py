@@ -176,6 +176,7 @@ NUMBERS: list[Row] = [
     ("x = t([inf, 65504.0], dtype=torch.float16)", "torch.threshold(x, 1e30, 4)", ([INF, 4.0], "float16")),
     ("x = 0.5", "torch.logspace(x, -3, 1, dtype=torch.int64)", ([3], "int64")),
     ("x = 0.5", "torch.logspace(x, 2.5, 3, dtype=torch.int64)", ([1, 10, 100], "int64")),
+    ("x = torch.zeros(1, dtype=torch.bfloat16); x *= t([1e308], dtype=torch.float64)", "x", ([0.0], "bfloat16")),
     ("x = torch.ones(2, dtype=torch.float16)", "F.gaussian_nll_loss(x, x, 1e30)", (INF, "float16")),
     (
         "x = torch.ones(1, 2, dtype=torch.float16)", "F.multilabel_soft_margin_loss(x, t(0.5))",
