@@ -1033,6 +1033,11 @@ DIFFERENCES = (
         "r.backward(torch.ones(3))",
     ),
     Difference(
+        "torch.as_tensor torch.tensor", accepts("object cannot be interpreted as an integer"),
+        "A number of NumPy is converted to an integer dtype as one of Python is.",
+        "torch.as_tensor", "r = torch.as_tensor(np.float32(1.5), dtype=torch.uint8)",
+    ),
+    Difference(
         "torch.unravel_index", accepts("expected 'shape' to be int or sequence of ints"),
         "The shape may be a NumPy integer.",
         "torch.unravel_index", "r = torch.unravel_index(torch.tensor([0]), np.int64(1))",
@@ -1064,13 +1069,15 @@ DIFFERENCES = (
         "torch.matrix_exp", "r = torch.matrix_exp(torch.tensor([[30.0, 1.0], [2.0, -30.0]]))",
     ),
     Difference(
-        "torch.special.zeta torch.*gamma* Tensor.igamma*", accepts("(on|with) a bool tensor is not supported"),
+        "torch.special.zeta torch.*gamma* Tensor.igamma*",
+        accepts("(on|with) a bool tensor is not supported|torch boolean negative"),
         "Booleans have a gradient, as integers do.",
         "torch.special.zeta",
         "x = torch.tensor([2.0], requires_grad=True); r = torch.special.zeta(torch.tensor([True]), x); r.backward(torch.ones(1))",
     ),
     Difference(
-        "torch.erf* torch.special.erf* Tensor.erf* F.gelu F.silu torch.*tanh* Tensor.*tanh* F.tanh",
+        "torch.erf* torch.special.erf* Tensor.erf* F.gelu F.silu F.mish torch.*tanh* Tensor.*tanh* F.tanh *.asinh* *.arcsinh* "
+        "*.acosh* *.arccosh*",
         all_of(
             differs_in_second_derivative,
             differs_where(lambda elements: numpy.isnan(elements.theirs) & (elements.ours == 0)),
@@ -1283,7 +1290,11 @@ DIFFERENCES = (
         "x = torch.ones(2, requires_grad=True); r = torch.clamp(x, torch.zeros(2), torch.ones(3, 2)); r.sum().backward()",
     ),
     Difference(
-        "*", accepts(r"cannot be converted to type (c10::\w+|float) without overflow|lambda must be in range .*, but found \d"),
+        "*",
+        accepts(
+            r"cannot be converted to type (c10::\w+|float) without overflow|lambda must be in range .*, but found \d|"
+            "to is out of bounds for c10"
+        ),
         "Numbers may be larger than the largest of the tensor's floating dtype.",
         "torch.clamp", "x = torch.tensor([1.0], dtype=torch.float16); r = torch.clamp(x, max=1e30)",
     ),
