@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         optim,
         random,
         special,
+        sweeps,
         testing,
         tools,
         train,
@@ -131,6 +132,7 @@ if TYPE_CHECKING:
     from gpunet.ops.weighted import *
     from gpunet.ops.window_functions import *
     from gpunet.optim.grad_scaler import *
+    from gpunet.sweeps.run import *
     from gpunet.train.checkpoint import *
     from gpunet.train.fit import *
     from gpunet.train.trainer import *
@@ -151,7 +153,7 @@ _REEXPORTED = (
     "ops.pair_distances", "ops.running", "train.checkpoint", "train.fit", "train.trainer", "ops.lu", "ops.storage", "ops.bessel",
     "ops.entropy",
     "ops.error_functions", "ops.incomplete_gamma", "ops.matrix_exp", "ops.parts", "ops.strided", "ops.window_functions",
-    "ops.complex_numbers", "ops.spectrogram", "interop.c",
+    "ops.complex_numbers", "ops.spectrogram", "sweeps.run", "interop.c",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional or special.
 #: The import of interop takes long.
@@ -176,7 +178,7 @@ _STAR_SUBMODULES = ("cuda", "fft", "linalg", "nn", "ops", "optim", "special")
 _SUBMODULES = (
     "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "diagnose", "distributed", "distributions",
     "emulator", "errors", "estimators", "interop", "launch", "metrics", "models", "mps", "multiprocessing", "onnx", "random",
-    "testing", "tools", "train", "utils", "version", "vision",
+    "sweeps", "testing", "tools", "train", "utils", "version", "vision",
 )  # fmt: skip
 
 

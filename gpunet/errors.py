@@ -71,6 +71,10 @@ class ArgumentError(GpunetError, ValueError):
     """An argument with an invalid value."""
 
 
+class StackError(GpunetError, TypeError, ValueError):
+    """Nets that cannot be trained as one stack: the message names the module."""
+
+
 class StateDictError(GpunetError, KeyError, RuntimeError):
     """A state_dict whose keys or shapes do not match the module's."""
 

@@ -41,6 +41,7 @@ LAYERS = (
     "data distributions",
     "metrics models vision",
     "train",
+    "sweeps",
     "diagnose estimators",
     "_C accelerator amp backends cuda fft linalg mps multiprocessing random special utils",  # re-export names, as "" does
     "",
@@ -50,7 +51,7 @@ LAYERS = (
 )
 OPTIONAL = (
     "cupy", "cupyx", "torch", "sklearn", "scipy", "joblib", "threadpoolctl", "matplotlib", "ml_dtypes", "mpi4py", "safetensors",
-    "rich", "numba", "cuda", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "tokenizers",
+    "rich", "optuna", "numba", "cuda", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "tokenizers",
 )  # fmt: skip
 
 

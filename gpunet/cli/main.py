@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import gpunet
 from gpunet.errors import GpunetError
 
-SUBCOMMANDS = ("train", "predict", "export", "run", "port", "bench", "explain", "info", "selftest", "check-kernel")
+SUBCOMMANDS = ("train", "sweep", "predict", "export", "run", "port", "bench", "explain", "info", "selftest", "check-kernel")
 
 #: Exit codes for an error that the user can correct, and for Ctrl-C (as in shells).
 ERROR, INTERRUPTED = 2, 130

@@ -173,6 +173,18 @@ def product(out, a, b, m, n, k, out_row, a_row, a_depth, b_depth):
     return 0
 
 
+@compiled_loop_body
+def transpose(out, a, rows, columns, a_row):
+    """out (columns, rows) = a (rows, columns)^T; out is contiguous, and rows of a lie ``a_row`` elements apart.
+
+    The compiled form has blocks in registers.
+    """
+    for i in range(rows):
+        for j in range(columns):
+            store(out, j * rows + i, load(a, i * a_row + j, 1), 0)
+    return 0
+
+
 def multiply_high(a: Any, b: Any) -> Any:
     """The upper 64 bits of the product of two uint64."""
     return numpy.uint64(int(a) * int(b) >> 64)

@@ -21,6 +21,7 @@ from gpunet.nn import (
     parallel,
     pooling,
     recurrence,
+    stack,
     transformer,
     upsampling,
 )
@@ -39,6 +40,7 @@ from gpunet.nn.padding import *
 from gpunet.nn.parallel import DataParallel
 from gpunet.nn.pooling import *
 from gpunet.nn.recurrence import *
+from gpunet.nn.stack import *
 from gpunet.nn.transformer import *
 from gpunet.nn.upsampling import *
 
@@ -61,6 +63,7 @@ __all__ += padding.__all__
 __all__ += ["DataParallel"]
 __all__ += pooling.__all__
 __all__ += recurrence.__all__
+__all__ += stack.__all__
 __all__ += transformer.__all__
 __all__ += upsampling.__all__
 

@@ -18,6 +18,7 @@ from gpunet.optim import (
     rmsprop,
     rprop,
     sgd,
+    stacked,
 )
 from gpunet.optim.adadelta import *
 from gpunet.optim.adagrad import *
@@ -33,13 +34,14 @@ from gpunet.optim.radam import *
 from gpunet.optim.rmsprop import *
 from gpunet.optim.rprop import *
 from gpunet.optim.sgd import *
+from gpunet.optim.stacked import *
 
 if TYPE_CHECKING:
     from gpunet.optim import lr_scheduler, swa_utils
 
 _SUBMODULES = ("lr_scheduler", "swa_utils")
 __all__ = [*_SUBMODULES]
-for _module in (adadelta, adagrad, adam, adamax, asgd, lbfgs, lion, muon, nadam, optimizer, radam, rmsprop, rprop, sgd):
+for _module in (adadelta, adagrad, adam, adamax, asgd, lbfgs, lion, muon, nadam, optimizer, radam, rmsprop, rprop, sgd, stacked):
     __all__ += _module.__all__
 
 

@@ -12,6 +12,7 @@ from gpunet.launch.facts import Cost, num_bytes, num_elements
 from gpunet.launch.faults import RECORD_SIZE
 from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK, ListKernel, num_blocks
 from gpunet.ops.cases.case import TENSORS, Samples, unaligned
+from gpunet.optim import stacked_cases  # noqa: F401  adds the facts of its kernels
 from gpunet.optim.adadelta import adadelta_step
 from gpunet.optim.adagrad import adagrad_step
 from gpunet.optim.adam import adam_step

@@ -21,12 +21,15 @@ from gpunet.train.rate_finder import *
 from gpunet.train.rate_finder import __all__ as _rate_finder_names
 from gpunet.train.run_folder import *
 from gpunet.train.run_folder import __all__ as _run_folder_names
+from gpunet.train.stopping import *
+from gpunet.train.stopping import __all__ as _stopping_names
 from gpunet.train.trainer import *
 from gpunet.train.trainer import __all__ as _trainer_names
 
 __all__ = [
     "load_metadata", *_callback_names, *_checkpoint_names, *_evaluation_names, *_fit_names, *_history_names, *_logger_names,
-    *_network_names, *_predict_names, *_rate_finder_names, *_run_folder_names, *_trainer_names,
+    *_network_names, *_predict_names, *_rate_finder_names, *_run_folder_names, *_stopping_names,
+    *_trainer_names,
 ]  # fmt: skip
 
 
