@@ -12,7 +12,7 @@
 //
 // Products are computed in plain arithmetic, in T's accumulator.
 //
-// Versions: 1. the products of linear.cu, those of all nets in one launch (this one).  Next: a whole step of a net in one block.
+// Versions: 1. the products of linear.cu, of all nets in one launch (this one).  Next: a whole step of a net in one block.
 
 #include "common/loss.cuh"
 #include "common/philox.cuh"
@@ -117,8 +117,8 @@ __global__ void __launch_bounds__(256) stacked_mean_forward(T* value, const T* e
   if (threadIdx.x == 0) value[blockIdx.x] = T(is_trained(active, blockIdx.x) ? sum / A(count) : not_a_number<A>());
 }
 
-// A block for each net.  kept (nets,): how many of the 2^32 numbers keep an element.  With `advances`, `start` (if not null) receives
-// the states (nets, 2) of the streams, which then pass the used numbers.
+// A block for each net.  kept (nets,): how many of the 2^32 numbers keep an element.  With `advances`, `start` (if not null)
+// receives the states (nets, 2) of the streams, which then pass the used numbers.
 template <class T>
 __global__ void __launch_bounds__(256) stacked_dropout(
     T* y, unsigned long long* start, unsigned long long* state, const T* x, const long long* kept, int count, bool advances) {

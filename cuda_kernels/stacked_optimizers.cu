@@ -4,8 +4,8 @@
 //   stacked_adam_factors   the numbers of a step of Adam for each net, in float64, and the powers of the betas
 //   stacked_adam_step      one step of Adam with these numbers
 //
-// A parameter p (nets, count), its states and its gradient lie net by net; numbers (nets, ...) are in device memory, so that a CUDA
-// graph uses their current values.  The formulas are those of the NumPy twins in gpunet/optim/stacked.py.
+// A parameter p (nets, count), its states and its gradient lie net by net; numbers (nets, ...) are in device memory, so that a
+// CUDA graph uses their current values.  The formulas are those of the NumPy twins in gpunet/optim/stacked.py.
 //
 // Versions: 1. an element for each thread, a row of blocks for each net (this one).
 

@@ -13,8 +13,10 @@ from gpunet.estimators.mlp import *
 from gpunet.estimators.mlp import __all__ as _mlp_names
 from gpunet.estimators.neural import *
 from gpunet.estimators.neural import __all__ as _neural_names
+from gpunet.estimators.sweeps import *
+from gpunet.estimators.sweeps import __all__ as _sweep_names
 
-__all__ = [*_mlp_names, *_neural_names]
+__all__ = [*_mlp_names, *_neural_names, *_sweep_names]
 
 
 def __dir__() -> list[str]:

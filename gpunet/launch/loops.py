@@ -153,6 +153,11 @@ def log(x: Any) -> Any:
     return numpy.log(x)
 
 
+def sqrt(x: Any) -> Any:
+    """The square root, in the dtype of x."""
+    return numpy.sqrt(x)
+
+
 def tanh(x: Any) -> Any:
     """The hyperbolic tangent, in the dtype of x."""
     return numpy.tanh(x)

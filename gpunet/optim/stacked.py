@@ -13,7 +13,7 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
-from gpunet.launch.loops import Loops, like, load, loop_body, store
+from gpunet.launch.loops import Loops, like, load, loop_body, sqrt, store
 from gpunet.launch.memory import empty, scratch
 from gpunet.launch.stateful import rely_on
 from gpunet.launch.tape import graph_break, graph_break_on_read
@@ -199,7 +199,7 @@ def _factors_loop(factors, powers, numbers, active, first, stop, decoupled, has_
             store(factors, at + 4, beta2, 0)
             store(factors, at + 5, 1.0 - beta2, 0)
             store(factors, at + 6, rate / (1.0 - power1), 0)
-            store(factors, at + 7, 1.0 / math.sqrt(1.0 - power2), 0)
+            store(factors, at + 7, 1.0 / sqrt(1.0 - power2), 0)
             store(factors, at + 8, eps, 0)
     return 0
 
@@ -221,7 +221,7 @@ def _adam_loop(p, average, square, g, factors, active, first, stop, count, has_a
                 second_average = keep2 * load(square, j, 2) + share2 * (gradient * gradient)
                 store(average, j, first_average, 1)
                 store(square, j, second_average, 2)
-                store(p, j, value - size * (first_average / (math.sqrt(second_average) * correction + eps)), 0)
+                store(p, j, value - size * (first_average / (sqrt(second_average) * correction + eps)), 0)
     return 0
 
 

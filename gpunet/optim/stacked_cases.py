@@ -55,9 +55,10 @@ def _factors(nets: int, active: Any) -> list[Any]:
 
 @stacked_adam_factors.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
-    for nets, decoupled in itertools.product((1, 3, 300), (False, True)):
+    for nets, decoupled in itertools.product((1, 2, 300), (False, True)):
         yield f"{nets} nets, decoupled {decoupled}", _factors(nets, None), {"decoupled": decoupled}
-    yield "3 nets, one stopped", _factors(_NETS, _ACTIVE[1]), {"decoupled": False}
+    for decoupled in (False, True):
+        yield f"3 nets, one stopped, decoupled {decoupled}", _factors(_NETS, _ACTIVE[1]), {"decoupled": decoupled}
 
 
 @stacked_adam_factors.cases("representative", "bench")

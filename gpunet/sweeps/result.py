@@ -62,7 +62,6 @@ class SweepResult:
         self._weights = [weights for _, _, weights in rows]
         self.best = min(self.trials, key=lambda trial: (not math.isfinite(trial.loss), trial.loss, trial.number))
 
-    @no_grad()
     def net(self, number: int | None = None, device: Any = "cpu") -> Sequential:
         """Return the net of a trial, by default of the best one, with the weights of its best epoch, in evaluation mode.
 
@@ -74,8 +73,7 @@ class SweepResult:
             raise ArgumentError(f"SweepResult: no trial {number}; expected a number from 0 to {len(self.trials) - 1}")
         with preserved_globals():
             net = build_net(self.trials[number].parameters, self._inputs, self._outputs)
-        for parameter, weights in zip(net.parameters(), self._weights[number], strict=True):
-            parameter.copy_(as_tensor(weights[tuple(slice(0, extent) for extent in parameter.shape)]))
+        load_weights(net, self._weights[number])
         return net.to(Device(device)).eval()  # type: ignore[no-any-return]
 
     def ensemble(self, count: int, device: Any = "cpu") -> Ensemble:
@@ -139,6 +137,13 @@ class SweepResult:
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={_text(value)}" for name, value in self.best.parameters.items())
         return f"SweepResult({len(self.trials)} trials; best: trial {self.best.number}, {shown}, loss {self.best.loss:.4g})"
+
+
+@no_grad()
+def load_weights(net: Sequential, weights: Sequence[numpy.ndarray]) -> None:
+    """Copy the parameters of a net of a stack, which may be padded by zeros."""
+    for parameter, array in zip(net.parameters(), weights, strict=True):
+        parameter.copy_(as_tensor(array[tuple(slice(0, extent) for extent in parameter.shape)]))
 
 
 def _text(value: Any) -> str:

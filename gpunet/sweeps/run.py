@@ -17,7 +17,7 @@ from gpunet.ops.creation import as_tensor
 from gpunet.sweeps.ranges import Range, parse_ranges
 from gpunet.sweeps.result import SweepResult
 from gpunet.sweeps.samplers import make_sampler
-from gpunet.sweeps.training import Outcome, Rows, Settings, shared_by_stack, train_trials
+from gpunet.sweeps.training import Outcome, Rows, Settings, divide, train_trials
 from gpunet.train import checkpoint
 from gpunet.train.files import remove_leftovers, replacing
 from gpunet.train.lock import FolderLock
@@ -127,14 +127,10 @@ def _run(
 
 
 def _jobs_of(asked: Sequence[dict[str, Any]], first_trial: int, first_stack: int, stack_size: int) -> list[_Job]:
-    """Divide trials into stacks, in their order."""
-    groups: dict[Any, list[int]] = {}
-    for place, parameters in enumerate(asked):
-        groups.setdefault(shared_by_stack(parameters), []).append(place)
-    parts = [group[first : first + stack_size] for group in groups.values() for first in range(0, len(group), stack_size)]
+    """Divide trials into stacks."""
     return [
         _Job(first_stack + number, [first_trial + place for place in part], [asked[place] for place in part])
-        for number, part in enumerate(parts)
+        for number, part in enumerate(divide(asked, stack_size))
     ]
 
 
@@ -178,14 +174,13 @@ def _rows_of(x: Any, y: Any, task: str, held_out: Any, seed: int) -> tuple[Rows,
         other_x, other_y = inputs[order[:count]], targets[order[:count]]
         inputs, targets = inputs[order[count:]], targets[order[count:]]
     if not is_classification:
-        shape = (-1, 1) if targets.ndim == 1 else targets.shape[1:]
-        parts = [target.astype(numpy.float32).reshape(len(target), *shape[1:]) for target in (targets, other_y)]
+        parts = [target.astype(numpy.float32).reshape(len(target), -1) for target in (targets, other_y)]
         if not all(numpy.isfinite(part).all() for part in parts):
             raise DataError("sweep: y has numbers that are not finite")
         return Rows(inputs, parts[0], other_x, parts[1]), None
     classes = numpy.unique(targets)
     if len(unknown := numpy.setdiff1d(other_y, classes)):
-        raise DataError(f"sweep: the held-out rows have the label {unknown[0]!r}, which no row has that is trained on")
+        raise DataError(f"sweep: the held-out rows have the label {str(unknown[0])!r}, which no training row has")
     return Rows(inputs, numpy.searchsorted(classes, targets), other_x, numpy.searchsorted(classes, other_y)), classes
 
 

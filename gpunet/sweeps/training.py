@@ -47,6 +47,7 @@ class Settings(NamedTuple):
     seed: int  # of the order of the rows
     device: str
     capture: str
+    keeps_best: bool = True  # give each net the weights of its best epoch, not of its last one
 
 
 class Outcome(NamedTuple):
@@ -54,7 +55,8 @@ class Outcome(NamedTuple):
 
     Attributes:
         loss: the lowest held-out loss, infinite if there was no finite one.
-        score: the accuracy or R² with the weights of that epoch.
+        score: the accuracy or R² with the weights of that epoch, or of the last one, see :class:`Settings`; NaN if an output is not
+            finite.
         epochs: how many it was trained.
         best_epoch: that of the lowest loss, from 1.
         reason: why it was stopped, see :class:`gpunet.train.StackStopping`; "" if it was not.
@@ -89,6 +91,14 @@ def shared_by_stack(parameters: Mapping[str, Any]) -> tuple[Any, ...]:
     return (len(sizes_of(parameters)), *shared)
 
 
+def divide(asked: Sequence[Mapping[str, Any]], stack_size: int) -> list[list[int]]:
+    """Divide trials into stacks of at most ``stack_size``: their places, in order."""
+    groups: dict[Any, list[int]] = {}
+    for place, parameters in enumerate(asked):
+        groups.setdefault(shared_by_stack(parameters), []).append(place)
+    return [group[first : first + stack_size] for group in groups.values() for first in range(0, len(group), stack_size)]
+
+
 def build_net(parameters: Mapping[str, Any], inputs: int, outputs: int) -> Sequential:
     """The net of a trial, with the weights of its seed; it has dropout layers, also of probability 0."""
     manual_seed(value_of(parameters, "seed"))
@@ -114,7 +124,7 @@ def _make_optimizer(stack: Stack, trials: Sequence[Mapping[str, Any]]) -> optim.
 def train_trials(
     trials: Sequence[Mapping[str, Any]], rows: Rows, settings: Settings
 ) -> tuple[list[Outcome], list[numpy.ndarray]]:
-    """Train trials as one stack; return their outcomes and the parameters of the stack, those of each net's best epoch.
+    """Train trials as one stack; return their outcomes and the parameters of the stack.
 
     The global generators of random numbers are left as they were.
     """
@@ -157,7 +167,8 @@ def _train(
                 total = total + captured_evaluate(part, held_out_y[first : first + _CHUNK]) * len(part)
         if not stopping.update(total / len(rows.held_out_x)):
             break
-    stopping.restore()
+    if settings.keeps_best:
+        stopping.restore()
     stack.eval()
     with no_grad():
         parts = [stack(held_out_x[first : first + _CHUNK]).cpu().numpy() for first in range(0, len(rows.held_out_x), _CHUNK)]
@@ -175,11 +186,10 @@ def _train(
 def _scores(outputs: numpy.ndarray, rows: Rows) -> numpy.ndarray:
     """The accuracy, or R² averaged over the targets, of outputs (nets, n, k)."""
     target = rows.held_out_y
+    is_finite = numpy.isfinite(outputs).all((1, 2))
     if rows.is_classification:
-        scores: numpy.ndarray = (outputs.argmax(2) == target).mean(1)
-        return scores
+        return numpy.where(is_finite, (outputs.argmax(2) == target).mean(1), numpy.nan)
     residual = ((outputs.astype(numpy.float64) - target) ** 2).sum(1)
     total = ((target.astype(numpy.float64) - target.mean(0, dtype=numpy.float64)) ** 2).sum(0)
     with numpy.errstate(divide="ignore", invalid="ignore"):
-        r2: numpy.ndarray = (1.0 - residual / total).mean(1)
-    return r2
+        return numpy.where(is_finite, (1.0 - residual / total).mean(1), numpy.nan)

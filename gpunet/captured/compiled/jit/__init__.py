@@ -45,6 +45,7 @@ from gpunet.captured.compiled.jit.elementary import (
     log1p_f8,
     log_f4,
     log_f8,
+    sqrt,
     tanh,
     tanh_f4,
     tanh_f8,

@@ -146,6 +146,12 @@ def tanh(x):
     return math.tanh(x)
 
 
+@jit_helper
+def sqrt(x):
+    """The square root, which LLVM computes in the type of x."""
+    return math.sqrt(x)
+
+
 @overload(exp)
 def _exp(x):
     return (lambda x: exp_f4(x)) if x == float32 else (lambda x: exp_f8(x))
