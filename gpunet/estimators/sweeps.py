@@ -166,7 +166,7 @@ class SweepClassifier(ClassifierMixin, _Sweep):
 
     def fit(self, X: Any, y: Any) -> SweepClassifier:
         """Search, with X (n, f) numbers and y (n,) labels; return the estimator."""
-        return self._fit(X, y)  # type: ignore[no-any-return]
+        return self._fit(X, y)
 
     def _check_target(self, y: Any) -> numpy.ndarray:
         check_classification_targets(y)
@@ -201,7 +201,7 @@ class SweepRegressor(RegressorMixin, _Sweep):
 
     def fit(self, X: Any, y: Any) -> SweepRegressor:
         """Search, with X (n, f) and y (n,) or (n, k) numbers; return the estimator."""
-        return self._fit(X, y)  # type: ignore[no-any-return]
+        return self._fit(X, y)
 
     def _check_target(self, y: Any) -> numpy.ndarray:
         self._is_flat, target = y.ndim == 1, y.astype(numpy.float32).reshape(len(y), -1)

@@ -11,7 +11,7 @@ import numpy
 
 from gpunet.autograd import Tensor, no_grad, wrap
 from gpunet.backend import devices
-from gpunet.backend.dtypes import is_floating
+from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, ShapeError, StackError
 from gpunet.launch.random import threshold_of
 from gpunet.nn.activation import ActivationModule
@@ -100,7 +100,7 @@ class Stack(Module):
         for parent in parents:
             if parent not in owner._modules:
                 owner.add_module(parent, Module())
-            owner = owner._modules[parent]  # type: ignore[assignment]
+            owner = owner.get_submodule(parent)
         owner.add_module(name, layer)
 
     def forward(self, input: Any) -> Tensor:
@@ -158,7 +158,7 @@ class Stack(Module):
     @no_grad()
     def _set_active(self, nets: Any, value: int) -> None:
         chosen = numpy.asarray(nets.tolist() if isinstance(nets, Tensor) else nets)
-        if chosen.dtype == bool:
+        if is_boolean(chosen.dtype):
             if chosen.shape != (self.num_nets,):
                 raise ShapeError(f"Stack: got flags of shape {chosen.shape}; expected ({self.num_nets},), one for each net")
             chosen = numpy.flatnonzero(chosen)
@@ -329,7 +329,7 @@ def _same_places(nets: Sequence[Module]) -> list[tuple[str, list[Any]]]:
             raise StackError(f"Stack: net {number} is a {type(net).__name__}; {_EXPECTED}")
         for path, module in net.named_modules():
             _check_module(number, path, module)
-    of_nets = [dict(_leaves(net)) for net in nets]
+    of_nets: list[dict[str, Any]] = [dict(_leaves(net)) for net in nets]
     rows = [(path, [layers.get(path) for layers in of_nets]) for path in of_nets[0]]
     for path, row in rows:
         for number, layer in enumerate(row):
@@ -344,7 +344,7 @@ def _same_places(nets: Sequence[Module]) -> list[tuple[str, list[Any]]]:
                     f"Stack: {path!r} is {row[0]!r} in net 0 and {layer!r} in net {number}; expected the same settings, device and "
                     "dtype"
                 )
-    linear = [row for _, row in rows if isinstance(row[0], Linear)]
+    linear: list[list[Any]] = [row for _, row in rows if isinstance(row[0], Linear)]
     if not linear:
         raise StackError("Stack: the nets have no nn.Linear; expected one or more")
     inputs = {layer.in_features for layer in linear[0]}

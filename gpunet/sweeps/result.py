@@ -74,7 +74,7 @@ class SweepResult:
         with preserved_globals():
             net = build_net(self.trials[number].parameters, self._inputs, self._outputs)
         load_weights(net, self._weights[number])
-        return net.to(Device(device)).eval()  # type: ignore[no-any-return]
+        return net.to(Device(device)).eval()
 
     def ensemble(self, count: int, device: Any = "cpu") -> Ensemble:
         """Return the ``count`` best nets that can be one stack with the best one, as an ensemble (of a classifier's probabilities).

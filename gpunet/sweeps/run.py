@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.backend.dtypes import is_boolean, is_floating, is_integer
 from gpunet.errors import ArgumentError, CheckpointError, DataError, MissingDependencyError, ShapeError
 from gpunet.ops.creation import as_tensor
 from gpunet.sweeps.ranges import Range, parse_ranges
@@ -156,7 +157,7 @@ def _rows_of(x: Any, y: Any, task: str, held_out: Any, seed: int) -> tuple[Rows,
     inputs, targets = _inputs_of(x, "x"), _as_array(y)
     if len(targets) != len(inputs) or targets.ndim not in (1, 2) or not len(inputs):
         raise ShapeError(f"sweep: x has shape {inputs.shape}, y {targets.shape}; expected (n, f) and (n,) or (n, k)")
-    is_classification = task == "classification" or (task == "auto" and targets.dtype.kind != "f")
+    is_classification = task == "classification" or (task == "auto" and not is_floating(targets.dtype))
     if is_classification and targets.ndim != 1:
         raise ShapeError(f"sweep: y has shape {targets.shape}; expected labels (n,) of a classification")
     if isinstance(held_out, (tuple, list)):
@@ -190,7 +191,8 @@ def _as_array(values: Any) -> numpy.ndarray:
 
 def _inputs_of(values: Any, name: str) -> numpy.ndarray:
     array = _as_array(values)
-    if array.ndim != 2 or array.dtype.kind not in "fiub" or not array.shape[1]:
+    is_number = any(of_kind(array.dtype) for of_kind in (is_floating, is_integer, is_boolean))
+    if array.ndim != 2 or not is_number or not array.shape[1]:
         raise ShapeError(f"sweep: {name} has shape {array.shape} and dtype {array.dtype}; expected numbers (n, f)")
     array = numpy.ascontiguousarray(array, numpy.float32)
     if not numpy.isfinite(array).all():
