@@ -167,7 +167,9 @@ def _(torch, value, each, active):
     return lambda: torch.mean(each, 1, out=value)
 
 
-stacked_dropout.describe(updates="state")
+stacked_dropout.describe(
+    updates="state", waste={"reads writes": "a thread draws the numbers of eight adjacent elements, and visits one after the other"}
+)
 
 
 def _dropout(s: Samples, nets: int, count: int, kept: Any, is_marked: bool) -> list[Any]:
