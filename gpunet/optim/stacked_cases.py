@@ -17,7 +17,9 @@ _ACTIVE: tuple[Any, ...] = (None, numpy.array([1, 0, 1]))
 _SHAPES = ((1,), (7, 9), (300,), (0,))
 
 stacked_sgd_step.describe(updates="p velocity")
-stacked_adam_factors.describe(updates="factors powers")
+stacked_adam_factors.describe(
+    updates="factors powers", waste={"reads writes": "a thread reads and writes the few numbers of a net one after the other"}
+)
 stacked_adam_step.describe(updates="p average square")
 
 
