@@ -75,7 +75,8 @@ def _wait(others: dict[int, Call], number: int, call: Call) -> tuple[int, Call]:
     found = kernel.awaited[follower.function](_arguments(call), _arguments(follower))
     if found is None:
         return number, call
-    return place, _call(*found, follower.launch, (*call.merged, call.launch, *follower.merged))
+    new_kernel, arguments = found
+    return place, _call(new_kernel, arguments, follower.launch, (*call.merged, call.launch, *follower.merged))
 
 
 def _arguments(call: Call) -> Arguments:

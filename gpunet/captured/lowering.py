@@ -149,11 +149,11 @@ class Lowering:
         """Add a buffer of the step."""
         dtype = numpy.dtype(workspace.dtype)
         if workspace.is_zero:
-            buffer = Buffer(devices.zeros((workspace.count,), dtype, next(iter(self._devices))))
+            buffer = Buffer(devices.zeros((workspace.size,), dtype, next(iter(self._devices))))
         else:
-            buffer = Buffer.of_size(workspace.count * dtype.itemsize)
+            buffer = Buffer.of_size(workspace.size * dtype.itemsize)
         self.buffers.append(buffer)
-        return View(len(self.buffers) - 1, 0, (workspace.count,), (dtype.itemsize,), dtype)
+        return View(len(self.buffers) - 1, 0, (workspace.size,), (dtype.itemsize,), dtype)
 
     def _make_units(self, calls: list[Call], kept: set[int]) -> list[compiled.Unit]:
         units = compiled.fuse(calls)

@@ -81,7 +81,7 @@ class Arguments(NamedTuple):
 class Workspace(NamedTuple):
     """An array that a launch needs beside its operands and results."""
 
-    count: int
+    size: int  # elements
     dtype: Any
     is_zero: bool = False  # before and after each launch, as tickets are; else it has no values between launches
 

@@ -116,9 +116,8 @@ def _in_tiles(cut: Cut, tile: tuple[int, int], rows: int, columns: int) -> Cut:
 @linear_backward_weight.joins
 def _(launches: Sequence[Arguments]) -> tuple[Kernel, Arguments] | None:
     """All that have the pending scale of the first one."""
-    cuts = [options.get("cut") for _, options in launches]
-    (first, *_), _ = launches[0]
-    if any(arrays[0] is None or cut is None or not cut.blocks for (arrays, _), cut in zip(launches, cuts)):
+    cuts: list[Cut] = [options["cut"] for _, options in launches if options.get("cut") is not None]
+    if len(cuts) < len(launches) or any(not cut.blocks for cut in cuts) or any(arrays[0] is None for arrays, _ in launches):
         return None
     scale, dtype = launches[0].arrays[6], launches[0].arrays[0].dtype
     if any(arrays[6] != scale or arrays[0].dtype != dtype for arrays, _ in launches):

@@ -78,7 +78,7 @@ def training_step(sizes: Sequence[int], batch: int, how: str = "highest") -> lis
             loss = criterion(network(x), labels)
             loss.backward()
             optimizer.step()
-    return _replayed(tape, [loss.array, *(p.grad.array for p in network.parameters())])
+    return _replayed(tape, [loss.array, *(p.grad.array for p in network.parameters() if p.grad is not None)])
 
 
 def _replayed(tape: Tape, kept: Sequence[Any]) -> list[Launch]:
