@@ -62,8 +62,7 @@ __device__ __forceinline__ void update_tensors(
   }
   const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_PER_BLOCK;
   for_each_pack_of_block(first, table.counts[tensor], [&](long long start, long long valid) {
-    const Pack<A, 4> gradient = load_pack<4>(grads + start, valid, width);
-    update_pack<Rule>(params, states, start, gradient, factors, maximize, valid, width);
+    update_pack<Rule>(params, states, grads, factors, maximize, start, valid, width);
   });
   if (!last_block(ticket)) return;
   for (int each = threadIdx.x; each < table.tensors; each += blockDim.x) {

@@ -30,7 +30,7 @@ struct WeightProducts {
 
 enum { GRADS, PARAMS, FIRST_STATE, STEPS = FIRST_STATE + 3, PARTIALS, TICKETS, DYS, XS, LISTS };
 
-// The blocks of an entry, from the first to before the end.
+// The blocks of a product.
 struct BlocksOfEntry {
   const int &first, &end;
   __device__ __forceinline__ unsigned int number() const { return blockIdx.x - first; }
@@ -52,7 +52,7 @@ __device__ __forceinline__ void update_part(
 #pragma unroll
   for (int f = 0; f < Rule::FACTORS; f++) factors[f] = A(shared_factors[f]);
   T* const params = table.template pointer<T>(PARAMS, entry);
-  const T* const grads = table.template pointer<const T>(GRADS, entry);
+  const T* const grads = table.template pointer<const T>(GRADS, entry);  // as they are stored, with their rounding
   T* states[STATES];
   int width = access_width(stride, params, grads);
 #pragma unroll
@@ -65,8 +65,7 @@ __device__ __forceinline__ void update_part(
     const int row = row0 + index / across, column = column0 + index % across * 4;
     if (row >= end_row || column >= stride) continue;
     const long long start = static_cast<long long>(row) * stride + column;
-    const Pack<A, 4> gradient = load_pack<4>(grads + start, stride - column, width);
-    update_pack<Rule>(params, states, start, gradient, factors, maximize, stride - column, width);
+    update_pack<Rule>(params, states, grads, factors, maximize, start, stride - column, width);
   }
 }
 
@@ -100,7 +99,7 @@ __global__ void __launch_bounds__(
       here.first_row = part.tile / across * ROWS;
       here.first_column = part.tile % across * COLUMNS;
     }
-    LineSums<T, OfWeight, false> of_dy{{}, here.bias >= 0 && part.tile % across == 0};
+    LineSums<T, OfWeight, false, LINE_GROUPS<MATH>> of_dy{{}, here.bias >= 0 && part.tile % across == 0};
     const bool is_whole = products.of[here.weight].is_whole;
     const bool is_finished = product<T, OfWeight>(
         part, part.tile, Either<T, PACK>{table.template pointer<T>(DYS, here.weight), here.rows, here.rows, is_whole},

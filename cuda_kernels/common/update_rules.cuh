@@ -11,14 +11,15 @@
 
 #include "pack.cuh"
 
-// Updates the elements of a pack of four before `valid`: those of the parameter and of its states from `start` on.
+// Updates the elements of a pack of four before `valid`, from `start` on: those of a parameter and of its states.
 template <class Rule, class T>
 __device__ __forceinline__ void update_pack(
-    T* params, T* const (&states)[Rule::STATES], long long start, const Pack<Accumulator<T>, 4>& gradient,
-    const Accumulator<T> (&factors)[Rule::FACTORS], int maximize, long long valid, int width) {
+    T* params, T* const (&states)[Rule::STATES], const T* grads, const Accumulator<T> (&factors)[Rule::FACTORS], int maximize,
+    long long start, long long valid, int width) {
   using A = Accumulator<T>;
   constexpr int STATES = Rule::STATES;
   Pack<A, 4> p = load_pack<4>(params + start, valid, width), packs[STATES] = {};
+  const Pack<A, 4> gradient = load_pack<4>(grads + start, valid, width);
 #pragma unroll
   for (int k = 0; k < STATES; k++)
     if (Rule::uses(k)) packs[k] = load_pack<4>(states[k] + start, valid, width);

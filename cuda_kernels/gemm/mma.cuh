@@ -173,7 +173,6 @@ struct MmaTile {
   using SumsOfWarp = float[DOWN][ACROSS][4];
   using Sums = float[DOWN / DEEP][ACROSS][4];                      // at the end
   static constexpr int PACKS = DOWN / DEEP * ACROSS;
-  static constexpr int LINE_GROUPS = 4;  // of LineSums
 
   static __device__ __forceinline__ unsigned char* memory() {
     extern __shared__ __align__(128) unsigned char mma_steps[];

@@ -90,17 +90,18 @@ struct NoSums {
   __device__ void operator()(const Step&) {}
 };
 
-// Sums each line of a over depth, from its steps in shared memory.  A thread sums four lines over every GROUPS-th element; the
-// others of the block have no part in it.
+// Sums each line of a over depth, from its steps in shared memory.  A thread sums four lines over every GROUPS-th element; with
+// fewer groups than there are threads for, the others have no part in it, and with as many for all tiles, all have the same bits.
 // ALONG: whether the source of a lies along depth.
-template <class T, class Tile, bool ALONG>
+template <class T, class Tile, bool ALONG, int GROUPS = Tile::THREADS / (Tile::ROWS / 4)>
 struct LineSums {
   using A = typename Tile::A;
   struct Source {
     static constexpr bool ALONG_DEPTH = ALONG;
   };
   using OfA = typename Tile::template OfA<Source>;
-  static constexpr int COUNT = 1, PACKS = Tile::ROWS / 4, GROUPS = Tile::LINE_GROUPS;
+  static constexpr int COUNT = 1, PACKS = Tile::ROWS / 4;
+  static constexpr bool ALL = PACKS * GROUPS == Tile::THREADS;
   Pack<A, 4> sums[COUNT];
   bool is_needed;  // in the blocks of the first tile column; all others read the same lines
 
@@ -108,7 +109,7 @@ struct LineSums {
   __device__ __forceinline__ void operator()(const Step& step) {
     if (!is_needed) return;
     const unsigned int thread = kept(threadIdx.x);
-    if (thread >= PACKS * GROUPS) return;
+    if (!ALL && thread >= PACKS * GROUPS) return;
 #pragma unroll
     for (int k = thread / PACKS; k < Tile::DEPTH; k += GROUPS) {
       const Pack<A, 4> pack = OfA::four_lines(step, k, thread % PACKS * 4);
@@ -122,7 +123,7 @@ struct LineSums {
   __device__ __forceinline__ void finish(WithSum with_sum) {
     __shared__ __align__(16) A of_group[GROUPS][Tile::ROWS];
     const unsigned int thread = kept(threadIdx.x);
-    if (thread < PACKS * GROUPS) store_pack(&of_group[thread / PACKS][thread % PACKS * 4], sums[0], 4, 4);
+    if (ALL || thread < PACKS * GROUPS) store_pack(&of_group[thread / PACKS][thread % PACKS * 4], sums[0], 4, 4);
     __syncthreads();
     for (int line = thread; line < Tile::ROWS; line += Tile::THREADS) {
       A sum = of_group[0][line];
@@ -132,6 +133,12 @@ struct LineSums {
     }
   }
 };
+
+// The groups of LineSums in kernels of linear layers.  The tiles of tensor cores all have four.
+template <class MATH>
+constexpr int LINE_GROUPS = 4;
+template <>
+constexpr int LINE_GROUPS<Simt> = 2;
 
 // Replaces a block's sums by those of all parts, and returns true, in the last block of the tile; returns false in the others.
 template <class Tile, class Extra>

@@ -48,7 +48,6 @@ struct Tile {
 
   using Sums = A[8][8];
   static constexpr int PACKS = 16;  // of a thread
-  static constexpr int LINE_GROUPS = 2;  // of LineSums: as many for every tile
   static constexpr int SHARED_BYTES = 2 * DEPTH * (ROWS + COLUMNS) * sizeof(A);
 
   static __device__ __forceinline__ Shared<Tile>* memory() {

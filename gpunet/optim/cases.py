@@ -224,14 +224,14 @@ def _(s: Samples) -> Iterator[Any]:
             yield _with_gradients(s, adam, adam.variants[0], layers, tile, math, 0)
 
 
-#: How products are computed in the cases that are shown, by the bytes of the dtype.
-_SHOWN = {2: (HALVES,), 4: (SIMT, TF32), 8: (SIMT,)}
+#: The tiles of the cases that are shown, and how products are computed, by the bytes of the dtype.
+_SHOWN = {2: (((64, 64), HALVES),), 4: (((128, 128), SIMT), ((64, 64), SIMT), ((64, 64), TF32))}
 
 
 @linear_backward_weights.cases("representative")
 def _(s: Samples) -> Iterator[Any]:
     [adam] = (rule for rule in RULES if rule.kernel is adam_step)
-    for tile, math in itertools.product(((128, 128), (64, 64)), _SHOWN.get(s.dtype.itemsize, ())):
+    for tile, math in _SHOWN.get(s.dtype.itemsize, ()):
         yield _with_gradients(s, adam, adam.variants[0], WHOLE_LAYERS, tile, math, 0)
 
 

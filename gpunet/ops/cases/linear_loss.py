@@ -14,7 +14,7 @@ from gpunet.launch.faults import RECORD_SIZE, report_first
 from gpunet.ops.cases.case import Samples, cut, tf32_twin, unaligned
 from gpunet.ops.cases.linear import FLOORS
 from gpunet.ops.cases.losses import loss_arrays, value_and_gradient
-from gpunet.ops.gemm import LOOPS, SIMT, Cut
+from gpunet.ops.gemm import HALVES, LOOPS, SIMT, Cut
 from gpunet.ops.linear_loss import linear_forward_loss
 from gpunet.ops.losses import REDUCTIONS
 
@@ -82,8 +82,8 @@ def _(s: Samples) -> Iterator[Any]:
 
 @linear_forward_loss.cases("representative")
 def _(s: Samples) -> Iterator[Any]:
-    for math, tile in ((SIMT, (64, 64)), (SIMT, (128, 32)), (s.maths[-1], (64, 64))):
-        if s.dtype == float32 or math != SIMT:
+    for math, tile in ((SIMT, (64, 64)), (SIMT, (128, 32)), (HALVES, (64, 64))):
+        if math in s.maths and (s.dtype == float32 or math != SIMT):
             size = (128, 32, 64)
             yield _case(s, size, cut(tile, 1, *size, math=math), "mean", s.random.integers(0, 32, 128))
 

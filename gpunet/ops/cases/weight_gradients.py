@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gpunet.backend.dtypes import float32
 from gpunet.launch.facts import Cost, Product, num_bytes, num_elements
 from gpunet.ops.cases.case import Samples, cut, rounded_operands, shifted
 from gpunet.ops.cases.linear import FLOORS
@@ -71,14 +70,6 @@ def _(s: Samples) -> Iterator[Any]:
 def _unaligned(arrays: list[Any], options: dict[str, Any], place: int, by: int) -> Iterator[Any]:
     moved = [shifted(array, by) for array in arrays[place]]
     yield f"list {place} unaligned by {by}", [*arrays[:place], moved, *arrays[place + 1 :]], options
-
-
-@linear_backward_weights.cases("representative")
-def _(s: Samples) -> Iterator[Any]:
-    for tile in ((128, 128), (64, 64)) if s.dtype == float32 else ():
-        cuts = tuple(cut(tile, 1, *size) for size, _ in WHOLE_LAYERS)
-        arrays, biases = arrays_of(s, WHOLE_LAYERS, cuts, True)
-        yield f"2 layers, tiles of {tile}", arrays, {"cuts": cuts, "biases": biases}
 
 
 @linear_backward_weights.cases("bench")
