@@ -51,8 +51,7 @@ __global__ void __launch_bounds__(256) cross_entropy_labels(
   if (REDUCTION != Reduction::none) finish<T, REDUCTION>(value, factor, partials, ticket, loss, counted);
   if (first_bad >= 0 && Group::member() < 32)
     report_first(
-        fault, first_bad, [=](long long r) { return labels[r] != ignore_index && (labels[r] < 0 || labels[r] >= classes); },
-        code, labels[first_bad], classes, ignore_index);
+        fault, first_bad, BadLabel{labels, ignore_index, classes}, code, labels[first_bad], classes, ignore_index);
 }
 
 template <class T, Reduction REDUCTION, bool WARP_A_ROW>

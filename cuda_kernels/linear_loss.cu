@@ -52,11 +52,11 @@ __global__ void __launch_bounds__(
         part, part.tile, Strided<T, true, WHOLE, PACK>(x, n, i, 1), Strided<T, true, WHOLE, PACK>(w, o, i, 1), i,
         {partials, tickets}, Activated<T, Identity, Rows>{{o}, y, nullptr, b, 0.0}, none);
     if (!is_finished) return;
-    const int first_row = part.tile * ROWS, end_row = min(n, first_row + ROWS);
+    const int first_row = part.tile * ROWS;
     int first_bad = -1;  // row of the warp
     for (int row = first_row + threadIdx.x / 32; row < first_row + ROWS; row += OfProduct::THREADS / 32) {
       A loss = A(0), counted = A(0);
-      if (row < end_row) {
+      if (row < n) {
         const long long label = labels[row], start = static_cast<long long>(row) * o;
         const bool counts = label != ignore_index, in_range = label >= 0 && label < o;
         loss = labelled_row<Group>(y + start, dx + start, o, label, counts, in_range);
@@ -70,16 +70,14 @@ __global__ void __launch_bounds__(
       }
     }
     if (first_bad >= 0)
-      report_first(
-          fault, first_bad, [=](long long r) { return labels[r] != ignore_index && (labels[r] < 0 || labels[r] >= o); }, code,
-          labels[first_bad], o, ignore_index);
+      report_first(fault, first_bad, BadLabel{labels, ignore_index, o}, code, labels[first_bad], o, ignore_index);
     if (REDUCTION == Reduction::none) return;
     __syncthreads();
     for (int group = threadIdx.x; group < 2 * (ROWS / ROWS_OF_PARTIAL); group += OfProduct::THREADS) {
       const int which = group % 2, row = group / 2 * ROWS_OF_PARTIAL;
       A sum = of_rows[which][row];
       for (int next = 1; next < ROWS_OF_PARTIAL; next++) sum += of_rows[which][row + next];
-      if (first_row + row < n) losses[which * MAX_BLOCKS + (first_row + row) / ROWS_OF_PARTIAL] = sum;
+      losses[which * MAX_BLOCKS + (first_row + row) / ROWS_OF_PARTIAL] = sum;
     }
     if (!is_last(ticket, num_tiles)) return;
     const int count = tiles(n, ROWS_OF_PARTIAL);

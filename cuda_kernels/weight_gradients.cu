@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(
       products.of[here.weight].tiles, products.of[here.weight].depth, compute, BlocksOfEntry{here.first_block, here.end_block});
   if constexpr (Rule::STATES > 0) {
     if (!last_block(ticket)) return;
-    for (int entry = threadIdx.x; entry < table.tensors; entry += blockDim.x)
-      Rule::advance(table.template pointer<double>(STEPS, entry), hyperparameters);
+    static_assert(CAPACITY <= OfWeight::THREADS, "a thread for each entry");
+    if (threadIdx.x < table.tensors) Rule::advance(table.template pointer<double>(STEPS, threadIdx.x), hyperparameters);
   }
 }

@@ -47,6 +47,16 @@ __device__ __forceinline__ Accumulator<T> labelled_row(
   return log(softmax.sum) + (softmax.greatest - from[label]);
 }
 
+// Whether the label of a row counts and is out of range; for report_first of faults.cuh.
+struct BadLabel {
+  const long long* labels;
+  long long ignore_index;
+  int classes;
+  __device__ __forceinline__ bool operator()(long long row) const {
+    return labels[row] != ignore_index && (labels[row] < 0 || labels[row] >= classes);
+  }
+};
+
 // Stores the mean or the sum of losses, given their sum and the number of rows that count.
 template <class T, Reduction REDUCTION, class A>
 __device__ __forceinline__ void store_reduced(T* value, A* factor, A total, A rows) {

@@ -12,7 +12,7 @@ from gpunet.launch.facts import Cost, num_bytes, num_elements
 from gpunet.launch.faults import RECORD_SIZE
 from gpunet.launch.kernel import Arguments
 from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK, ListKernel, num_blocks
-from gpunet.ops.cases.case import TENSORS, Samples, cut, unaligned
+from gpunet.ops.cases.case import TENSORS, Samples, cut, shifted, unaligned
 from gpunet.ops.cases.weight_gradients import WHOLE_LAYERS, arrays_of
 from gpunet.ops.gemm import HALVES, LOOPS, SIMT, TF32, Math
 from gpunet.ops.weight_gradients import MOST_STATES, Update, linear_backward_weights
@@ -213,7 +213,7 @@ def _with_gradients(s: Samples, rule: Rule, variant: Variant, layers: Any, tile:
 
 @linear_backward_weights.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
-    layers = (((10, 23, 33), True), ((8, 68, 20), False))
+    layers = (((69, 21, 33), True), ((68, 72, 20), False))
     for number, rule in enumerate(rule for rule in RULES if rule.kernel in linear_backward_weights.awaited):
         for variant in rule.variants if s.dtype == numpy.float32 else rule.variants[:1]:
             if s.dtype == numpy.float32 or rule.kernel is adam_step:
@@ -222,6 +222,10 @@ def _(s: Samples) -> Iterator[Any]:
     for math in s.maths:
         for tile in LOOPS[math]:
             yield _with_gradients(s, adam, adam.variants[0], layers, tile, math, 0)
+    for place, by in itertools.product(range(4), (1, 2)):  # gradients, parameters, and states
+        label, arrays, options = _with_gradients(s, adam, adam.variants[0], (((12, 8, 36), True),), (64, 64), SIMT, 0)
+        arrays[place] = [shifted(array, by) for array in arrays[place]]
+        yield f"{label}, list {place} unaligned by {by}", arrays, options
 
 
 #: The tiles of the cases that are shown, and how products are computed, by the bytes of the dtype.

@@ -70,7 +70,7 @@ def _(s: Samples) -> Iterator[Any]:
             yield _case(s, size, cut((64, 64), 1, *size), reduction, s.random.integers(0, size[1], size[0]))
         size = (150, 10, 9)
         yield _case(s, size, cut((64, 64), 1, *size), reduction, numpy.full(150, -100), ", ignoring all")
-        for wrong in ({70: 10, 80: -1, 149: 11}, {0: -1, 17: 10}):
+        for wrong in ({70: 10, 80: -1, 149: 11}, {0: -1, 18: 10}):
             labels = s.random.integers(0, 10, 150)
             labels[5::7] = -100
             labels[[*wrong]] = [*wrong.values()]
