@@ -199,7 +199,7 @@ for _rule in RULES:
 
 def _with_gradients(s: Samples, rule: Rule, variant: Variant, layers: Any, tile: tuple[int, int], math: Math, number: int) -> Any:
     """A launch of the weight gradients of layers, and of the step of an optimizer on them."""
-    cuts = tuple(cut(tile, (1, 2)[n % 2], *size, 1, math) for n, (size, _) in enumerate(layers))
+    cuts = tuple(cut(tile, 1 + layer % 2, o, i, n, math=math) for layer, ((o, i, n), _) in enumerate(layers))
     arrays, biases = arrays_of(s, layers, cuts, True)
     shapes = [gradient.shape for gradient in arrays[0]]
     step, options = _launch(s, rule, variant, lambda draw: [draw(*shape) for shape in shapes], number % 2 == 1, True)

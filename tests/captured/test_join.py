@@ -15,7 +15,9 @@ from gpunet.captured import join
 from gpunet.errors import LabelError
 from gpunet.nn import functional as F
 from gpunet.ops.gemm import HALVES, Cut
-from gpunet.ops.weight_gradients import common_tile
+from gpunet.ops.linear import linear_backward_input, linear_forward
+from gpunet.ops.linear_loss import linear_forward_loss
+from gpunet.ops.weight_gradients import common_tile, linear_backward_weights
 from tests.captured.test_fuse import skip_on_cpu, work
 from tests.ops.test_ops import to_numpy
 
@@ -74,7 +76,10 @@ def joined(
     return step
 
 
-ALL = [*["linear_forward"] * 2, "linear_forward_loss", *["linear_backward_input"] * 2, "linear_backward_weights"]
+KERNELS = (
+    linear_forward, linear_forward, linear_forward_loss, linear_backward_input, linear_backward_input, linear_backward_weights
+)  # fmt: skip
+ALL = [kernel.name for kernel in KERNELS]
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,8 @@ def _(y, value, dx, factor, losses, ticket, fault, partials, tickets, x, w, b, l
 
 @linear_forward_loss.product
 def _(y, value, dx, factor, losses, ticket, fault, partials, tickets, x, w, b, labels, *, reduction, ignore_index, code, cut=None):
-    return Product(*y.shape, x.shape[1], 1, cut.terms if cut else 1)
+    (n, o), i = y.shape, x.shape[1]
+    return Product(n, o, i, terms=cut.terms if cut else 1)
 
 
 @linear_forward_loss.equivalent

@@ -56,7 +56,7 @@ def _(s: Samples) -> Iterator[Any]:
             LOOPS[math],
             (((1, 3, 1.5, 2), True, _LAYERS), ((2, 1, 1, 1), False, _LAYERS[1:]), ((0.6,), True, (((300, 136, 20), True),))),
         ):
-            cuts = tuple(cut(tile, part, *size, 1, math) for (size, _), part in zip(layers, slices))
+            cuts = tuple(cut(tile, part, o, i, n, math=math) for ((o, i, n), _), part in zip(layers, slices))
             arrays, biases = arrays_of(s, layers, cuts, scaled)
             label = f"{len(layers)} layers, tiles of {tile} by {math.name}{', scale' * scaled}"
             yield label, arrays, {"cuts": cuts, "biases": biases}, None, _in_tf32 if math == TF32 else None
