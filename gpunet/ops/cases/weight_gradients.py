@@ -44,8 +44,7 @@ def _in_tf32(grads, *others, cuts, biases, update=None):
 
 linear_backward_weights.describe(
     is_hot=True, updates="params first_states second_states third_states steps tickets", workspace="partials", floors=FLOORS,
-    spills={("float, 128, 128, Simt, *", "*"): "8 bytes around the main loop; the epilogue takes the last of the 128 registers "
-            "that two blocks per multiprocessor leave"},
+    spills={("*, 128, 128, *", "*"): "8 bytes or so around the main loops; that which takes packs of any width has no register to spare"},
 )  # fmt: skip
 
 
