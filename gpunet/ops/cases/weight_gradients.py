@@ -44,7 +44,10 @@ def _in_tf32(grads, *others, cuts, biases, update=None):
 
 linear_backward_weights.describe(
     is_hot=True, updates="params first_states second_states third_states steps tickets", workspace="partials", floors=FLOORS,
-    spills={("*, 128, 128, *", "*"): "8 bytes or so around the main loops; that which takes packs of any width has no register to spare"},
+    spills={
+        (pattern, "*"): "around the main loops; the one that takes packs of any width has no register to spare in wide tiles"
+        for pattern in ("*, 128, 128, *", "*, 128, 32, *", "*, 32, 128, *")
+    },
 )  # fmt: skip
 
 
