@@ -26,6 +26,10 @@ linear_forward_loss.describe(
 )
 
 
+#: How products are computed in the cases that are shown, and their tiles.
+_SHOWN = ((SIMT, (64, 64)), (SIMT, (128, 32)), (HALVES, (64, 64)))
+
+
 def _case(
     s: Samples, size: tuple[int, int, int], chosen: Cut, reduction: str, labels: numpy.ndarray, label: str = "", twin: Any = None,
     ignore_index: int = -100, has_bias: bool = True,
@@ -78,6 +82,10 @@ def _(s: Samples) -> Iterator[Any]:
             labels[5::7] = -100
             labels[[*wrong]] = [*wrong.values()]
             yield _case(s, size, cut((64, 64), 1, *size), reduction, labels, f", out of range at {[*wrong]}", _out_of_range)
+    for math, tile in _SHOWN:
+        if math in s.maths:
+            size = (132, 32, 64)
+            yield _case(s, size, cut(tile, 2, *size, math=math), "mean", s.random.integers(0, 32, 132))
     size = (7, 12, 8)
     label, arrays, options, *_ = _case(s, size, cut((64, 64), 1, *size), "none", s.random.integers(0, 12, 7))
     yield from unaligned(label, arrays, options, 0, 1, 2, 9, 10, 11)
@@ -85,7 +93,7 @@ def _(s: Samples) -> Iterator[Any]:
 
 @linear_forward_loss.cases("representative")
 def _(s: Samples) -> Iterator[Any]:
-    for math, tile in ((SIMT, (64, 64)), (SIMT, (128, 32)), (HALVES, (64, 64))):
+    for math, tile in _SHOWN:
         if math in s.maths and (s.dtype == float32 or math != SIMT):
             size = (128, 32, 64)
             yield _case(s, size, cut(tile, 1, *size, math=math), "mean", s.random.integers(0, 32, 128))
