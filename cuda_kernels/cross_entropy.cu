@@ -10,32 +10,7 @@
 // together, and once for the gradient (this one).  Next: rows kept in registers.
 
 #include "common/faults.cuh"
-#include "common/half.cuh"
-#include "common/loss.cuh"
-#include "common/rows.cuh"
-
-// Computes the maximum and the sum of exp(value - maximum) in one pass.  `greatest` starts at the lowest finite number, not
-// at -infinity: a masked logit of -infinity then adds 0, while -infinity - (-infinity) would be NaN.
-template <class T>
-struct RunningSoftmax {
-  T greatest = LOWEST<T>, sum = T(0);
-
-  __device__ __forceinline__ void add(T x) {
-    if (x > greatest) {
-      sum = sum * exp(greatest - x) + (T(1) + (x - x));  // x - x is NaN if x is +infinity, which makes the row NaN
-      greatest = x;
-    } else {
-      sum += exp(x - greatest);
-    }
-  }
-
-  template <class Group>
-  __device__ __forceinline__ void share() {
-    const T mine = greatest;
-    greatest = Group::template reduce<Maximum>(mine);
-    sum = Group::template reduce<Sum>(sum * exp(mine - greatest));
-  }
-};
+#include "common/softmax_loss.cuh"
 
 // Computes value and factor from each thread's partial loss and partial number of rows that are not ignored.
 template <class T, Reduction REDUCTION, class A>
@@ -47,15 +22,8 @@ __device__ __forceinline__ void finish(T* value, A* factor, A* partials, unsigne
     partials[MAX_BLOCKS + blockIdx.x] = counted;
   }
   if (last_block(ticket)) {
-    A total = sum_of_partials(partials);
-    const A rows = sum_of_partials(partials + MAX_BLOCKS);
-    if (threadIdx.x == 0) {
-      if (REDUCTION == Reduction::mean) {
-        factor[0] = rows > A(0) ? A(1) / rows : A(0);
-        total = rows > A(0) ? total * factor[0] : not_a_number<A>();
-      }
-      value[0] = T(total);
-    }
+    const A total = sum_of_partials(partials), rows = sum_of_partials(partials + MAX_BLOCKS);
+    if (threadIdx.x == 0) store_reduced<T, REDUCTION>(value, factor, total, rows);
   }
 }
 
@@ -72,19 +40,8 @@ __global__ void __launch_bounds__(256) cross_entropy_labels(
     T* to = dx + row * classes;
     const long long label = labels[row];
     const bool counts = label != ignore_index, in_range = label >= 0 && label < classes;
-    A of_row = counts ? not_a_number<A>() : A(0);
-    if (counts && in_range) {
-      RunningSoftmax<A> softmax;
-      for (int c = Group::member(); c < classes; c += Group::size()) softmax.add(from[c]);
-      softmax.template share<Group>();
-      const A share = A(1) / softmax.sum;
-      for (int c = Group::member(); c < classes; c += Group::size())
-        to[c] = T(exp(from[c] - softmax.greatest) * share - (c == label ? A(1) : A(0)));
-      of_row = log(softmax.sum) + (softmax.greatest - from[label]);
-    } else {
-      for (int c = Group::member(); c < classes; c += Group::size()) to[c] = T(of_row);  // NaN for a label out of range
-      if (counts && first_bad < 0) first_bad = row;
-    }
+    const A of_row = labelled_row<Group>(from, to, classes, label, counts, in_range);
+    if (counts && !in_range && first_bad < 0) first_bad = row;
     if (Group::member() == 0) {
       if (REDUCTION == Reduction::none) value[row] = T(of_row);
       loss += of_row;
@@ -94,8 +51,7 @@ __global__ void __launch_bounds__(256) cross_entropy_labels(
   if (REDUCTION != Reduction::none) finish<T, REDUCTION>(value, factor, partials, ticket, loss, counted);
   if (first_bad >= 0 && Group::member() < 32)
     report_first(
-        fault, first_bad, [=](long long r) { return labels[r] != ignore_index && (labels[r] < 0 || labels[r] >= classes); },
-        code, labels[first_bad], classes, ignore_index);
+        fault, first_bad, BadLabel{labels, ignore_index, classes}, code, labels[first_bad], classes, ignore_index);
 }
 
 template <class T, Reduction REDUCTION, bool WARP_A_ROW>

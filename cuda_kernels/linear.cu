@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(
     const int across = i ? tiles(i, COLUMNS) : 1;
     __shared__ int first_row;  // the mainloop needs the registers
     if (threadIdx.x == 0) first_row = part.tile / across * ROWS;
-    LineSums<T, OfWeight, false> of_dy{{}, part.tile % across == 0};
+    LineSums<T, OfWeight, false, LINE_GROUPS<MATH>> of_dy{{}, part.tile % across == 0};
     T* const out = dw;
     const Scaled<T> mean{{i}, out, scale};
     const bool is_whole = product<T, OfWeight>(

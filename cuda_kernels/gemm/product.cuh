@@ -43,17 +43,23 @@ struct Part {
   int place, places, of_first;  // which part of the tile it is, of how many, and the place in `partials` of the first one
 };
 
+// The blocks that share a product, and which of them this one is.
+struct AllBlocks {
+  __device__ __forceinline__ unsigned int number() const { return blockIdx.x; }
+  __device__ __forceinline__ unsigned int count() const { return gridDim.x; }
+};
+
 // Calls compute(part) for each part of this block, one after the other.  There are at least as many steps as blocks.
-template <class Tile, class Compute>
-__device__ __forceinline__ void for_each_part(int num_tiles, int depth, Compute compute) {
+template <class Tile, class Compute, class Blocks = AllBlocks>
+__device__ __forceinline__ void for_each_part(int num_tiles, int depth, Compute compute, const Blocks& blocks = {}) {
   __shared__ Part part;  // all in shared memory, because the mainloop needs the registers
   __shared__ long long step, end, total;
   __shared__ int steps;  // of a tile
   if (threadIdx.x == 0) {
     steps = max(1, tiles(depth, Tile::DEPTH));
     total = static_cast<long long>(num_tiles) * steps;
-    step = total * blockIdx.x / gridDim.x;
-    end = total * (blockIdx.x + 1) / gridDim.x;
+    step = total * blocks.number() / blocks.count();
+    end = total * (blocks.number() + 1) / blocks.count();
   }
   for (bool has_more = true; has_more;) {
     if (threadIdx.x == 0) {
@@ -62,10 +68,10 @@ __device__ __forceinline__ void for_each_part(int num_tiles, int depth, Compute 
       part.first = step - start;
       part.end = min(static_cast<long long>(steps), end - start);
       // the block that has a step is the last one whose run does not begin behind it
-      auto owner = [&](long long of) { return static_cast<int>(((of + 1) * gridDim.x - 1) / total); };
+      auto owner = [&](long long of) { return static_cast<int>(((of + 1) * blocks.count() - 1) / total); };
       const bool is_whole = part.first == 0 && part.end == steps;
-      const int first_block = is_whole ? blockIdx.x : owner(start);
-      part.place = blockIdx.x - first_block;
+      const int first_block = is_whole ? blocks.number() : owner(start);
+      part.place = blocks.number() - first_block;
       part.places = is_whole ? 1 : owner(start + steps - 1) - first_block + 1;
       part.of_first = first_block + part.tile;
       step = start + part.end;
@@ -84,16 +90,18 @@ struct NoSums {
   __device__ void operator()(const Step&) {}
 };
 
-// Sums each line of a over depth, from its steps in shared memory.  A thread sums four lines over every GROUPS-th element.
+// Sums each line of a over depth, from its steps in shared memory.  A thread sums four lines over every GROUPS-th element; with
+// fewer groups than there are threads for, the others have no part in it, and with as many for all tiles, all have the same bits.
 // ALONG: whether the source of a lies along depth.
-template <class T, class Tile, bool ALONG>
+template <class T, class Tile, bool ALONG, int GROUPS = Tile::THREADS / (Tile::ROWS / 4)>
 struct LineSums {
   using A = typename Tile::A;
   struct Source {
     static constexpr bool ALONG_DEPTH = ALONG;
   };
   using OfA = typename Tile::template OfA<Source>;
-  static constexpr int COUNT = 1, PACKS = Tile::ROWS / 4, GROUPS = Tile::THREADS / PACKS;
+  static constexpr int COUNT = 1, PACKS = Tile::ROWS / 4;
+  static constexpr bool ALL = PACKS * GROUPS == Tile::THREADS;
   Pack<A, 4> sums[COUNT];
   bool is_needed;  // in the blocks of the first tile column; all others read the same lines
 
@@ -101,6 +109,7 @@ struct LineSums {
   __device__ __forceinline__ void operator()(const Step& step) {
     if (!is_needed) return;
     const unsigned int thread = kept(threadIdx.x);
+    if (!ALL && thread >= PACKS * GROUPS) return;
 #pragma unroll
     for (int k = thread / PACKS; k < Tile::DEPTH; k += GROUPS) {
       const Pack<A, 4> pack = OfA::four_lines(step, k, thread % PACKS * 4);
@@ -114,7 +123,7 @@ struct LineSums {
   __device__ __forceinline__ void finish(WithSum with_sum) {
     __shared__ __align__(16) A of_group[GROUPS][Tile::ROWS];
     const unsigned int thread = kept(threadIdx.x);
-    store_pack(&of_group[thread / PACKS][thread % PACKS * 4], sums[0], 4, 4);
+    if (ALL || thread < PACKS * GROUPS) store_pack(&of_group[thread / PACKS][thread % PACKS * 4], sums[0], 4, 4);
     __syncthreads();
     for (int line = thread; line < Tile::ROWS; line += Tile::THREADS) {
       A sum = of_group[0][line];
@@ -124,6 +133,12 @@ struct LineSums {
     }
   }
 };
+
+// The groups of LineSums in kernels of linear layers.  The tiles of tensor cores all have four.
+template <class MATH>
+constexpr int LINE_GROUPS = 4;
+template <>
+constexpr int LINE_GROUPS<Simt> = 2;
 
 // Replaces a block's sums by those of all parts, and returns true, in the last block of the tile; returns false in the others.
 template <class Tile, class Extra>
@@ -175,8 +190,14 @@ __device__ __forceinline__ bool product(
   }
   const int end = min(static_cast<long long>(part.end) * Tile::DEPTH, static_cast<long long>(depth));
   typename Tile::Sums sums = {};
-  Tile::multiply(
-      sums, shared, a, b, tile / across * ROWS, tile % across * COLUMNS, part.first * Tile::DEPTH, end, extra);
+  const int row0 = tile / across * ROWS, column0 = tile % across * COLUMNS, first = part.first * Tile::DEPTH;
+  if constexpr (!IS_EITHER<SourceOfA>) {
+    Tile::multiply(sums, shared, a, b, row0, column0, first, end, extra);
+  } else if (a.is_whole && b.is_whole) {
+    Tile::multiply(sums, shared, a.template as<true>(), b.template as<true>(), row0, column0, first, end, extra);
+  } else {
+    Tile::multiply(sums, shared, a.template as<false>(), b.template as<false>(), row0, column0, first, end, extra);
+  }
   if (part.places > 1 && !sum_parts<Tile>(sums, extra, split, part)) return false;
 
   // The sums pass through shared memory, BAND rows at a time, so that a warp stores whole rows, and so that the epilogue is

@@ -24,13 +24,14 @@ __device__ __forceinline__ int kept(int x) { return __shfl_sync(0xffffffffu, x, 
 // A matrix with any strides.  WHOLE: all packs of PACK elements lie in rows of a multiple of PACK elements that begin at
 // multiples of a pack's size, so each is inside or outside of the operand, and loaded at once; the host knows that.  Otherwise
 // packs may be ragged and are loaded in the widest accesses that the rows allow, a third of a mainloop's instructions.
-template <class T, bool ALONG, bool WHOLE, int PACK = VECTOR<Accumulator<T>>>
+template <class T, bool ALONG, bool WHOLE, int PACK = VECTOR<Accumulator<T>>, class Stride = long long>
 struct Strided {
   static constexpr bool ALONG_DEPTH = ALONG, IS_WHOLE = WHOLE;
 
   const T* data;
   int lines;
-  long long line_stride, depth_stride;
+  long long line_stride;
+  Stride depth_stride;
   int width;  // of accesses, in elements
 
   struct Place {
@@ -38,18 +39,18 @@ struct Strided {
     int valid;       // lines from this one on
   };
 
-  __device__ __forceinline__ Strided(const T* data, int lines, long long line_stride, long long depth_stride)
+  __device__ __forceinline__ Strided(const T* data, int lines, long long line_stride, Stride depth_stride)
       : data(data), lines(lines), line_stride(line_stride), depth_stride(depth_stride),
         width((ALONG ? depth_stride : line_stride) == 1 ? access_width(ALONG ? line_stride : depth_stride, data) : 1) {}
 
   // Past the end, WHOLE packs repeat the last line: its products lie outside of the result.
   __device__ __forceinline__ Place prepare(int line, int depth) const {
     if (WHOLE) line = min(line, lines - (ALONG ? 1 : PACK));
-    return {data + line * line_stride + (ALONG ? 0 : depth * depth_stride), lines - line};
+    return {data + line * line_stride + (ALONG ? 0 : static_cast<long long>(depth) * depth_stride), lines - line};
   }
 
   __device__ __forceinline__ const T* address(const Place& place, int depth) const {
-    return place.start + (ALONG ? depth * depth_stride : 0);
+    return place.start + (ALONG ? static_cast<long long>(depth) * depth_stride : 0);
   }
 
   template <int N>
@@ -66,6 +67,27 @@ struct Strided {
   }
 
   __device__ __forceinline__ void advance(Place& place, int depth) const {
-    if (!ALONG) place.start += depth * depth_stride;
+    if (!ALONG) place.start += static_cast<long long>(depth) * depth_stride;
   }
 };
+
+// A matrix of which the launch says whether it is WHOLE: there is a mainloop for each (gemm/product.cuh).  Its lines are
+// neighbours; the stride along depth is a reference, since the mainloop needs the registers.
+template <class T, int PACK = VECTOR<Accumulator<T>>>
+struct Either {
+  static constexpr bool ALONG_DEPTH = false;
+
+  const T* data;
+  const int &lines, &depth_stride;
+  bool is_whole;
+
+  template <bool WHOLE>
+  __device__ __forceinline__ Strided<T, ALONG_DEPTH, WHOLE, PACK, const int&> as() const {
+    return {data, lines, 1, depth_stride};
+  }
+};
+
+template <class Source>
+constexpr bool IS_EITHER = false;
+template <class T, int PACK>
+constexpr bool IS_EITHER<Either<T, PACK>> = true;

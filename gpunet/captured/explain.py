@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -66,6 +67,7 @@ class Row(NamedTuple):
     bytes: int
     flops: int
     seconds: float
+    merged: tuple[str, ...] = ()  # the kernels of other recorded launches that are part of it
 
     def share(self, limits: Ceilings) -> float:
         """Return the fraction of the roofline reached: the least time that the limits allow, over the measured time."""
@@ -93,6 +95,9 @@ class Explanation(NamedTuple):
                 f"{row.launch[:30]:30} {row.shapes[:34]:34} {row.calls:5} {with_unit(row.bytes):>9} {with_unit(row.flops):>9} "
                 f"{row.seconds * 1e6:8.1f} {row.seconds / total:5.0%} {row.share(self.limits):8.0%}  {row.line[:60]}"
             )
+            if row.merged:
+                counts = Counter(row.merged)
+                lines.append(f"    with {', '.join(f'{count} {name}' for name, count in counts.items())}")
         lines.append(
             f"{len(self.rows)} launches, {sum(r.calls for r in self.rows)} calls, {self.dropped} launches dropped, "
             f"{with_unit(self.arena_bytes)}B of planned memory, {self.seconds * 1e6:.1f} µs"
@@ -153,5 +158,9 @@ def explain(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Explanation
         shapes = " ".join(dict.fromkeys("×".join(map(str, v.shape)) or "1" for c in calls for v in (*c.writes, *c.reads)))
         seconds = sum(seconds for _, seconds in group)
         num_bytes = sum(v.nbytes for c in calls for v in {*c.reads, *c.writes})
-        rows.append(Row(*lines[number], shapes, len(calls), num_bytes, sum(map(flops, calls)), seconds))
-    return Explanation(rows, ceilings(), lowering.arena_bytes, len(lines) - len(rows))
+        merged = tuple(lines[other][0] for c in calls for other in c.merged)
+        name, line = lines[number]
+        kernel = getattr(calls[0].function, "name", name) if merged else name
+        rows.append(Row(kernel, line, shapes, len(calls), num_bytes, sum(map(flops, calls)), seconds, merged))
+    num_launches = sum(1 + len(row.merged) for row in rows)
+    return Explanation(rows, ceilings(), lowering.arena_bytes, len(lines) - num_launches)

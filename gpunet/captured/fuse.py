@@ -47,8 +47,8 @@ def _absorb(remaining: dict[int, Call], number: int, own: Container[int]) -> tup
         return None
     # the work of the follower moves ahead of the launches between
     between = [remaining[n] for n in later[: later.index(users[0])]]
-    if _overlap(follower.writes, call.reads) or any(
-        _overlap(follower.writes, c.reads) or _overlap(c.writes, follower.reads) for c in between
+    if any_overlap(follower.writes, call.reads) or any(
+        any_overlap(follower.writes, c.reads) or any_overlap(c.writes, follower.reads) for c in between
     ):
         return None
     is_needed = len(users) > 1 or result.buffer not in own
@@ -56,8 +56,9 @@ def _absorb(remaining: dict[int, Call], number: int, own: Container[int]) -> tup
     if arrays is None:
         return None
     views, outputs = list(tree_leaves(arrays)), list(tree_leaves(arrays[: kernel.outputs]))
+    merged = (*call.merged, follower.launch, *follower.merged)
     return users[0], Call(
-        "opaque", kernel, arrays, {**call.options, **follower.options}, views, outputs, True, call.launch
+        "opaque", kernel, arrays, {**call.options, **follower.options}, views, outputs, True, call.launch, merged=merged
     )
 
 
@@ -68,5 +69,6 @@ def _reads_only(call: Call, view: View) -> bool:
     return len(inputs) == 1 and inputs[0].is_all_of(view)
 
 
-def _overlap(views: Sequence[View], others: Sequence[View]) -> bool:
+def any_overlap(views: Sequence[View], others: Sequence[View]) -> bool:
+    """Whether a view may share memory with one of the others."""
     return any(overlap(view, other) for view in views for other in others)

@@ -85,6 +85,13 @@ class Buffer:
 
     __slots__ = ("array", "nbytes", "temporary")
 
+    @classmethod
+    def of_size(cls, nbytes: int) -> Buffer:
+        """A temporary buffer without memory of its own."""
+        buffer = cls(numpy.empty(0), True)
+        buffer.array, buffer.nbytes = None, nbytes
+        return buffer
+
     def __init__(self, array: numpy.ndarray, temporary: bool = False) -> None:
         self.array: Any = array
         spans = (abs(stride) * (extent - 1) for extent, stride in zip(array.shape, array.strides))
@@ -112,6 +119,7 @@ class Call:
         launch: index of the recorded launch that it came from.
         loops: if the function is a twin, its kernel's function that returns the ``Loops`` of the call, or None.
         meets_others: see :class:`gpunet.launch.launchable.Launchable`.
+        merged: indices of the other recorded launches that are part of it.
     """
 
     kind: str
@@ -124,6 +132,7 @@ class Call:
     launch: int = -1
     loops: Callable[..., Loops | None] | None = None
     meets_others: bool = False
+    merged: tuple[int, ...] = ()
 
     def replaced(self, change: Callable[[View], Any]) -> Call:
         """Return the same call with ``change(view)`` in place of each view."""

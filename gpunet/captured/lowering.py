@@ -1,7 +1,7 @@
 """Lower a recorded step to one function on planned memory.
 
     trace         launches to NumPy calls
-    fuse          launches that others absorb, as their kernels declare
+    fuse, join    launches that others absorb, and launches that become one, as their kernels declare
     plan, merge   drop dead calls, place temporaries in one arena, merge calls
     numpy_calls   the calls as one flat Python function
     compiled      the calls as loops, compiled by Numba
@@ -22,8 +22,10 @@ from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_half
 from gpunet.captured import compiled, cuda_graph, numpy_calls, plan
 from gpunet.captured.fuse import fuse_launches
-from gpunet.captured.ir import Call, View, tree_leaves
+from gpunet.captured.ir import Buffer, Call, View, tree_leaves
+from gpunet.captured.join import join_launches
 from gpunet.captured.trace import trace
+from gpunet.launch.kernel import Workspace
 from gpunet.launch.tape import Launch, Tape
 
 
@@ -97,6 +99,8 @@ class Lowering:
         if self.backend == "launches":
             temporaries = {number for number, buffer in enumerate(self.buffers) if buffer.temporary}
             launches = fuse_launches(self._calls, temporaries - {view.buffer for view in self._kept})
+            if one_arena:
+                launches = join_launches(launches, self._allocate)
             units, place, self.arena_bytes = plan.make_plan(
                 self.buffers, launches, self._kept, lambda calls, kept: calls, plan.GPU_ALIGNMENT
             )
@@ -140,6 +144,16 @@ class Lowering:
             run, self.source = numpy_calls.function(self._planned, array)
         self._keepers = keepers
         return run, [array(place(v)) for v in self._kept]
+
+    def _allocate(self, workspace: Workspace) -> View:
+        """Add a buffer of the step."""
+        dtype = numpy.dtype(workspace.dtype)
+        if workspace.is_zero:
+            buffer = Buffer(devices.zeros((workspace.size,), dtype, next(iter(self._devices))))
+        else:
+            buffer = Buffer.of_size(workspace.size * dtype.itemsize)
+        self.buffers.append(buffer)
+        return View(len(self.buffers) - 1, 0, (workspace.size,), (dtype.itemsize,), dtype)
 
     def _make_units(self, calls: list[Call], kept: set[int]) -> list[compiled.Unit]:
         units = compiled.fuse(calls)

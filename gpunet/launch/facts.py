@@ -103,7 +103,7 @@ class Facts:
         self.spills: Mapping[tuple[str, str], str] = {}
         self.floors: Mapping[tuple[str, str], Floor] = {}
         self._cost: Callable[..., Cost] | None = None
-        self._product: Callable[..., Product] | None = None
+        self._product: Callable[..., Product | Sequence[Product]] | None = None
         self._multiply_adds: Callable[..., int] | None = None
         self._equivalent: Callable[..., Callable[[], object]] | None = None
 
@@ -147,13 +147,14 @@ class Facts:
         return self._cost(*arrays, **options)
 
     def product(self, function: F) -> F:
-        """Decorator of the function that returns the :class:`Product` of a launch."""
+        """Decorator of the function that returns the :class:`Product` of a launch, or several of them."""
         self._product = function
         return function
 
-    def launch_product(self, arrays: Sequence[Any], options: dict[str, Any]) -> Product | None:
-        """Return the product that a launch computes; None if the kernel computes none."""
-        return None if self._product is None else self._product(*arrays, **options)
+    def launch_products(self, arrays: Sequence[Any], options: dict[str, Any]) -> Sequence[Product]:
+        """Return the products that a launch computes."""
+        found = () if self._product is None else self._product(*arrays, **options)
+        return (found,) if isinstance(found, Product) else found
 
     def multiply_adds(self, function: F) -> F:
         """Decorator of the function that returns the multiply-adds of the matrix products of a launch.
@@ -164,11 +165,10 @@ class Facts:
         return function
 
     def launch_multiply_adds(self, arrays: Sequence[Any], options: dict[str, Any]) -> int:
-        """Return the multiply-adds of the matrix products of a launch: as declared, or those of its product, or 0."""
+        """Return the multiply-adds of the matrix products of a launch: as declared, or those of its products."""
         if self._multiply_adds is not None:
             return self._multiply_adds(*arrays, **options)
-        product = self.launch_product(arrays, options)
-        return 0 if product is None else product.rows * product.columns * product.depth * product.batches
+        return sum(p.rows * p.columns * p.depth * p.batches for p in self.launch_products(arrays, options))
 
     def equivalent(self, function: F) -> F:
         """Decorator of the function that returns the launch in PyTorch, as a user would write it for speed.

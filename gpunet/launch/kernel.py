@@ -42,6 +42,9 @@ from gpunet.launch.loops import Loops
 from gpunet.launch.packing import pack
 from gpunet.launch.tape import active
 
+#: Names of outputs in which no launch leaves a result to another one.
+WORKSPACE = frozenset({"partials", "tickets", "ticket"})
+
 #: All kernels by name.
 KERNELS: dict[str, Kernel] = {}
 
@@ -66,6 +69,21 @@ class Geometry(NamedTuple):
     scalars: tuple[Any, ...] = ()
     template: tuple[str, ...] = ()
     shared: int = 0
+
+
+class Arguments(NamedTuple):
+    """The arguments of a launch."""
+
+    arrays: tuple[Any, ...]
+    options: dict[str, Any]
+
+
+class Workspace(NamedTuple):
+    """An array that a launch needs beside its operands and results."""
+
+    size: int  # elements
+    dtype: Any
+    is_zero: bool = False  # before and after each launch, as tickets are; else it has no values between launches
 
 
 class Kernel(Facts, Launchable):
@@ -112,6 +130,10 @@ class Kernel(Facts, Launchable):
         self.launch_loops: Callable[..., Loops | None] | None = None
         #: the kernels whose work on the first destination a launch can do itself, see :meth:`absorbs`
         self.absorbed: dict[Launchable, Callable[..., tuple[Any, ...] | None]] = {}
+        #: how several launches become one, see :meth:`joins`
+        self.join: Callable[[Sequence[Arguments]], tuple[Kernel, Arguments] | None] | None = None
+        #: the kernels for whose launches a launch can wait, see :meth:`waits_for`
+        self.awaited: dict[Launchable, Callable[[Arguments, Arguments], tuple[Kernel, Arguments] | None]] = {}
 
     @property
     def tracing(self) -> str:
@@ -142,6 +164,29 @@ class Kernel(Facts, Launchable):
 
         def register(function: F) -> F:
             self.absorbed[follower] = function
+            return function
+
+        return register
+
+    def joins(self, function: F) -> F:
+        """Decorator: declare that independent launches can be one launch, at the place of the last of them.
+
+        The decorated function takes the arguments of the launches, in order, and returns the kernel and the arguments of the
+        launch that replaces all, with the same bits, or None if they do not go together.  A :class:`Workspace` stands for an
+        array that has to be allocated; the new launch uses none of the :data:`WORKSPACE` of the others.
+        """
+        self.join = function
+        return function
+
+    def waits_for(self, follower: Kernel) -> Callable[[F], F]:
+        """Decorator: declare that a launch can be made at the place of a later launch of ``follower``, and do its work, too.
+
+        The decorated function takes the arguments of this launch and of the other, and returns the kernel and the arguments of
+        the launch that replaces both, or None if there is none with the same bits.
+        """
+
+        def register(function: F) -> F:
+            self.awaited[follower] = function
             return function
 
         return register

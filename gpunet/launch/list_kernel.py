@@ -57,14 +57,17 @@ class ListKernel(Kernel):
 
     The first ``lists`` parameters are lists of arrays; entry i of each list belongs to tensor i.  The CUDA entry point
     takes the lists as one ``TensorTable<lists, capacity>`` by value, then the other pointers and the scalars; its last
-    template argument is the capacity.
+    template argument is the capacity, the least of ``capacities`` that suffices.
+
+    The grid of its geometry is the number of blocks of each tensor, or 0: a block for each ELEMENTS_PER_BLOCK elements.
     """
 
     def __init__(
-        self, twin: Callable[..., None], file: str, outputs: int, types: dict[str, str], lists: int, optional: str
-    ) -> None:
+        self, twin: Callable[..., None], file: str, outputs: int, types: dict[str, str], lists: int, optional: str,
+        capacities: tuple[int, ...],
+    ) -> None:  # fmt: skip
         super().__init__(twin, file, outputs, types, optional)
-        self.lists = lists
+        self.lists, self.capacities = lists, capacities
 
     def __call__(self, *arrays: Any, **options: Any) -> None:
         recording = active.tape
@@ -84,7 +87,7 @@ class ListKernel(Kernel):
         count = len(lists[0])
         for tensors in lists:
             if tensors is not None:
-                if len(tensors) != count or count > LARGE_TABLE:
+                if len(tensors) != count or count > self.capacities[-1]:
                     return False
                 if type(tensors) is JoinedArrays and tensors.flat is not None:
                     continue  # views of one vector: checking the first suffices
@@ -97,7 +100,7 @@ class ListKernel(Kernel):
     def check(self, arrays: Sequence[Any]) -> None:
         lists = [a for a in arrays[: self.lists] if a is not None]
         count = len(lists[0])
-        limit = max_tensors(lists[0][0]) if count else SMALL_TABLE
+        limit = min(self.capacities[-1], max_tensors(lists[0][0])) if count else self.capacities[0]
         if not 0 < count <= limit or any(len(a) != count for a in lists):
             raise LaunchError(
                 f"kernel {self.name}: lists of {[len(a) for a in lists]} tensors; expected equal lengths from 1 to "
@@ -118,7 +121,8 @@ class ListKernel(Kernel):
 
     def launch_geometry(self, arrays: Sequence[Any], options: dict[str, Any]) -> Geometry:
         geometry = super().launch_geometry(arrays, options)
-        return geometry._replace(template=(*geometry.template, str(_capacity(arrays[0]))))
+        blocks = geometry.grid if isinstance(geometry.grid, tuple) else tuple(map(_num_blocks, arrays[0]))
+        return geometry._replace(grid=blocks, template=(*geometry.template, str(self._capacity(arrays[0]))))
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
         first = arrays[0][0]
@@ -127,13 +131,13 @@ class ListKernel(Kernel):
             return
         geometry = self.launch_geometry(arrays, options)
         function = compiler.function(self.file, self.expression(C_TYPES[first.dtype.name], geometry), devices.of(first))
-        table = self.table(arrays)
-        arguments = (table, *super().pack(arrays[self.lists :], geometry))
-        grid = (int(table["first_block"][0, len(arrays[0])]),)
+        assert isinstance(geometry.grid, tuple) and isinstance(geometry.block, int)
+        arguments = (self.table(arrays, geometry.grid), *super().pack(arrays[self.lists :], geometry))
+        launch = functools.partial(function, (sum(geometry.grid),), (geometry.block,), arguments, geometry.shared)
         if type(first) is devices.EmulatedArray:
-            function(grid, (256,), arguments, 0, self._pointees(arrays))
+            launch(self._pointees(arrays))
         else:
-            function(grid, (256,), arguments, 0)
+            launch()
 
     def _pointees(self, arrays: Sequence[Any]) -> list[tuple[str, Array, bool]]:
         """Return (name, array, is_written) of each array in the table, so that the emulator can check their bounds."""
@@ -144,36 +148,41 @@ class ListKernel(Kernel):
             for number, array in enumerate(tensors)
         ]
 
-    def table(self, arrays: Sequence[Any]) -> numpy.ndarray:
-        """Return the kernel's ``TensorTable``: pointers, element counts and first block of each tensor."""
-        table = numpy.zeros(1, table_dtype(self.lists, _capacity(arrays[0])))
+    def table(self, arrays: Sequence[Any], blocks: Sequence[int]) -> numpy.ndarray:
+        """Return the kernel's ``TensorTable``: pointers, element counts and first block of each tensor.
+
+        Args:
+            blocks: the number of blocks of each tensor.
+        """
+        table = numpy.zeros(1, table_dtype(self.lists, self._capacity(arrays[0])))
         counts = [a.size for a in arrays[0]]
         for row, tensors in enumerate(arrays[: self.lists]):
             if tensors is not None:
                 table["pointers"][0, row, : len(tensors)] = [devices.pointer(a) for a in tensors]
         table["counts"][0, : len(counts)] = counts
-        table["first_block"][0, 1 : len(counts) + 1] = numpy.cumsum([*map(_num_blocks, arrays[0])])
+        table["first_block"][0, 1 : len(counts) + 1] = numpy.cumsum(blocks)
         table["tensors"] = len(counts)
         return table
 
-
-def _capacity(tensors: Sequence[Array]) -> int:
-    return SMALL_TABLE if len(tensors) <= SMALL_TABLE else LARGE_TABLE
+    def _capacity(self, tensors: Sequence[Array]) -> int:
+        return next(capacity for capacity in self.capacities if len(tensors) <= capacity)
 
 
 def list_kernel(
-    file: str, *, outputs: int, lists: int, types: dict[str, str] | None = None, optional: str = ""
-) -> Callable[[Callable[..., None]], ListKernel]:
+    file: str, *, outputs: int, lists: int, types: dict[str, str] | None = None, optional: str = "",
+    capacities: tuple[int, ...] = (SMALL_TABLE, LARGE_TABLE),
+) -> Callable[[Callable[..., None]], ListKernel]:  # fmt: skip
     """Decorator: make a :class:`ListKernel` from its NumPy twin.
 
     Args:
         lists: number of leading parameters that are lists of arrays.
+        capacities: numbers of tensors of the tables that the CUDA kernel is compiled for, in ascending order.
 
     The other arguments are those of :func:`gpunet.launch.kernel.kernel`.
     """
 
     def decorate(twin: Callable[..., None]) -> ListKernel:
-        made = ListKernel(twin, file, outputs, types or {}, lists, optional)
+        made = ListKernel(twin, file, outputs, types or {}, lists, optional, capacities)
         KERNELS[made.name] = made
         return made
 

@@ -10,8 +10,12 @@ import numpy
 
 from gpunet.launch.facts import Cost, num_bytes, num_elements
 from gpunet.launch.faults import RECORD_SIZE
+from gpunet.launch.kernel import Arguments
 from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK, ListKernel, num_blocks
-from gpunet.ops.cases.case import TENSORS, Samples, unaligned
+from gpunet.ops.cases.case import TENSORS, Samples, cut, shifted, unaligned
+from gpunet.ops.cases.weight_gradients import WHOLE_LAYERS, arrays_of
+from gpunet.ops.gemm import HALVES, LOOPS, SIMT, TF32, Math
+from gpunet.ops.weight_gradients import MOST_STATES, Update, linear_backward_weights
 from gpunet.optim import stacked_cases  # noqa: F401  adds the facts of its kernels
 from gpunet.optim.adadelta import adadelta_step
 from gpunet.optim.adagrad import adagrad_step
@@ -27,6 +31,7 @@ from gpunet.optim.rmsprop import rmsprop_step
 from gpunet.optim.rprop import rprop_step
 from gpunet.optim.scaling import unscale_gradients, update_scale
 from gpunet.optim.sgd import sgd_step
+from gpunet.optim.update import rule_of
 
 #: Steps before this one.  The second average of RAdam has just become reliable in the sixth step, with the beta2 below.
 _STEPS = (0.0, 1.0, 5.0)
@@ -188,6 +193,52 @@ def _add_facts(rule: Rule) -> None:
 
 for _rule in RULES:
     _add_facts(_rule)
+
+
+# ---- with the weight gradients ------------------------------------------------------------------------------------------
+
+
+def _with_gradients(s: Samples, rule: Rule, variant: Variant, layers: Any, tile: tuple[int, int], math: Math, number: int) -> Any:
+    """A launch of the weight gradients of layers, and of the step of an optimizer on them."""
+    cuts = tuple(cut(tile, 1 + layer % 2, o, i, n, math=math) for layer, ((o, i, n), _) in enumerate(layers))
+    arrays, biases = arrays_of(s, layers, cuts, True)
+    shapes = [gradient.shape for gradient in arrays[0]]
+    step, options = _launch(s, rule, variant, lambda draw: [draw(*shape) for shape in shapes], number % 2 == 1, True)
+    params, *states, steps, _, hyperparameters, _, ticket = step
+    rule_name = rule_of(rule.kernel, Arguments(tuple(step), options))
+    arrays[1:6] = [params, *states, *[None] * (MOST_STATES - len(states)), steps]
+    arrays[11:] = [hyperparameters, ticket]
+    label = f"{len(layers)} layers, {rule_name}, tiles of {tile} by {math.name}"
+    return label, arrays, {"cuts": cuts, "biases": biases, "update": Update(rule.kernel, rule_name, options)}
+
+
+@linear_backward_weights.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
+    layers = (((69, 21, 33), True), ((68, 72, 20), False))
+    for number, rule in enumerate(rule for rule in RULES if rule.kernel in linear_backward_weights.awaited):
+        for variant in rule.variants if s.dtype == numpy.float32 else rule.variants[:1]:
+            if s.dtype == numpy.float32 or rule.kernel is adam_step:
+                yield _with_gradients(s, rule, variant, layers, (64, 64), SIMT, number)
+    [adam] = (rule for rule in RULES if rule.kernel is adam_step)
+    is_float32 = s.dtype == numpy.float32
+    for math in s.maths if is_float32 else s.maths[-1:]:
+        for tile in LOOPS[math] if is_float32 else ((64, 64),):
+            yield _with_gradients(s, adam, adam.variants[0], layers, tile, math, 0)
+    for place, by in itertools.product(range(4), (1, 2)):  # gradients, parameters, and states
+        label, arrays, options = _with_gradients(s, adam, adam.variants[0], (((12, 8, 36), True),), (64, 64), SIMT, 0)
+        arrays[place] = [shifted(array, by) for array in arrays[place]]
+        yield f"{label}, list {place} unaligned by {by}", arrays, options
+
+
+#: The tiles of the cases that are shown, and how products are computed, by the bytes of the dtype.
+_SHOWN = {2: (((64, 64), HALVES),), 4: (((128, 128), SIMT), ((64, 64), SIMT), ((64, 64), TF32))}
+
+
+@linear_backward_weights.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    [adam] = (rule for rule in RULES if rule.kernel is adam_step)
+    for tile, math in _SHOWN.get(s.dtype.itemsize, ()):
+        yield _with_gradients(s, adam, adam.variants[0], WHOLE_LAYERS, tile, math, 0)
 
 
 average_step.describe(updates="averages")

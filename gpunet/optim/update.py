@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy
 
-from gpunet.launch.kernel import Geometry
+from gpunet.launch.kernel import Arguments, Geometry, Kernel
 from gpunet.launch.list_kernel import ListKernel, list_kernel
 from gpunet.launch.memory import JoinedArrays, as_0d_arrays, chunks, scratch, scratch_joined
+from gpunet.ops.weight_gradients import add_update, linear_backward_weights
 
 #: Join tensors with at most this many elements in total: copying their gradients costs less than a pass per tensor.
 MAX_JOINED = 1 << 18
@@ -47,9 +48,22 @@ def update_kernel(*, counters: str = "steps", optional: str = "", flags: str = "
             template = tuple("true" if given[name] else "false" for name in flags.split())
             return Geometry(0, 256, (int(options["maximize"]),), template)
 
+        if counters == "steps":
+
+            @linear_backward_weights.waits_for(made)
+            def _(launch: Arguments, step: Arguments) -> tuple[Kernel, Arguments] | None:
+                return add_update(made, rule_of(made, step), launch, step)
+
         return made
 
     return decorate
+
+
+def rule_of(kernel: ListKernel, step: Arguments) -> str:
+    """Return the C++ name of the update rule of a launch of an optimizer's kernel, for example ``Adam<false, true>``."""
+    name = kernel.name.removesuffix("_step").capitalize()
+    *template, _ = kernel.launch_geometry(step.arrays, step.options).template
+    return f"{name}<{', '.join(template)}>" if template else name
 
 
 def _skippable(twin: Callable[..., None], place: int, outputs: int) -> Callable[..., None]:

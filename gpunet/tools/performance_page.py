@@ -19,7 +19,7 @@ from gpunet.ops.gemm import L2_BYTES_PER_CYCLE, NUM_MULTIPROCESSORS
 from gpunet.tools import predicted_time
 from gpunet.tools.floors import ARCHITECTURES, Measured, floor_of, measure, representatives
 from gpunet.tools.page_command import print_or_write
-from gpunet.tools.predicted_time import ARITHMETIC, STEPS, Predicted, Tiling, tiling
+from gpunet.tools.predicted_time import ARITHMETIC, STEPS, Predicted, Tiling, tilings
 
 #: The command that updates the page.
 REWRITE = "python -m gpunet.tools.performance_page --write"
@@ -61,6 +61,8 @@ b = ⌈blocks / {multiprocessors}⌉ blocks of w warps to its busiest SM, and ea
     cycles += 4 bytes · rows · columns of a tile · (b + slices) / {l2} bytes      if the launch also sums slices (split-K)
     time    = max(cycles / {clock:g} GHz, bytes / {memory:g} TB/s) + {latency:g} µs
 
+A launch of several products deals its blocks to the SMs in turn, and the warps of an SM to its schedulers; the busiest SM counts.
+
 *bytes* is the `cost` of the launch: each operand once. A launch without a product takes bytes / bandwidth and the latency of a
 node of a CUDA graph. A step is the sum over the launches of its recording; nothing overlaps.
 
@@ -91,14 +93,15 @@ _FILLED = """
 ## Multiprocessors filled
 
 How the blocks of each product share the {multiprocessors} SMs of an H200. *Filled* is the share of them that work while the
-busiest one does: blocks / ({multiprocessors} · blocks on the busiest SM).
+busiest one does: blocks / ({multiprocessors} · blocks on the busiest SM). Both are those of the launch, which may compute several
+products.
 """
 
 _TIMES = """
 ## Predicted times
 
-Training steps: linear layers with ReLU, cross-entropy, Adam, float32. "Products" is the sum over launches that compute a product,
-"step" that over all launches. All in µs.
+Captured training steps: linear layers with ReLU, cross-entropy, Adam, float32. "Products" is the sum over launches that compute a
+product, which may also do an optimizer's step; "step" is the sum over all launches. All in µs.
 """
 
 _TENSOR_CORES = """
@@ -198,18 +201,20 @@ def filled_rows() -> Iterator[list[str]]:
         for launch in make():
             kernel = launch.kernel
             if isinstance(kernel, Kernel):
-                product = kernel.launch_product(launch.arrays, launch.options)
-                if product is not None:
-                    geometry = kernel.launch_geometry(launch.arrays, launch.options)
+                products = kernel.launch_products(launch.arrays, launch.options)
+                found = tilings(kernel, products, kernel.launch_geometry(launch.arrays, launch.options)) if products else []
+                together = found[0]._replace(blocks=sum(tiles.blocks for tiles in found)) if found else None
+                for product, tiles in zip(products, found):
                     extents = " × ".join(map(str, product[:3]))
-                    yield [name, f"`{kernel.name}`", extents, *_tiling_cells(tiling(product, geometry))]
+                    yield [name, f"`{kernel.name}`", extents, *_tiling_cells(tiles, together or tiles)]
 
 
-def _tiling_cells(found: Tiling) -> list[str]:
+def _tiling_cells(found: Tiling, together: Tiling) -> list[str]:
+    """The cells of a product, in a launch of as many blocks as ``together``."""
     cut = ""
     if found.tiles % found.blocks:
         cut = f", {found.slices} slices" if found.slices.denominator == 1 else ", stream-K"
-    return [f"{found.rows} × {found.columns}{cut}", str(found.blocks), str(found.on_busiest), f"{found.filled:.2f}"]
+    return [f"{found.rows} × {found.columns}{cut}", str(found.blocks), str(together.on_busiest), f"{together.filled:.2f}"]
 
 
 def time_rows(predictions: Mapping[str, Sequence[Predicted]], measured: Mapping[str, str]) -> Iterator[list[str]]:
@@ -225,7 +230,7 @@ def time_rows(predictions: Mapping[str, Sequence[Predicted]], measured: Mapping[
 
 
 def _times(launches: Sequence[Predicted]) -> tuple[float, float]:
-    return sum(p.time for p in launches if p.product is not None), sum(p.time for p in launches)
+    return sum(p.time for p in launches if p.tilings), sum(p.time for p in launches)
 
 
 def _in_us(seconds: float) -> str:

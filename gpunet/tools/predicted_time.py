@@ -15,9 +15,12 @@ from typing import Any, NamedTuple
 
 import gpunet
 from gpunet import nn
+from gpunet.backend.devices import owner_of
+from gpunet.captured.lowering import Lowering
 from gpunet.errors import ArgumentError
 from gpunet.launch.facts import Product
 from gpunet.launch.kernel import Geometry, Kernel, ceil_div
+from gpunet.launch.list_kernel import ListKernel
 from gpunet.launch.tape import Launch, Tape, record
 from gpunet.ops.gemm import L2_BYTES_PER_CYCLE, NUM_MULTIPROCESSORS, num_parts
 from gpunet.tools import kernel_cases  # noqa: F401  fills the facts of the kernels
@@ -72,9 +75,23 @@ def training_step(sizes: Sequence[int], batch: int, how: str = "highest") -> lis
         labels = gpunet.empty(batch, dtype=gpunet.int64, device="emulated")
         with record(Recording()) as tape:
             optimizer.zero_grad()
-            criterion(network(x), labels).backward()
+            loss = criterion(network(x), labels)
+            loss.backward()
             optimizer.step()
-    return tape.launches
+    return _replayed(tape, [loss.array, *(p.grad.array for p in network.parameters() if p.grad is not None)])
+
+
+def _replayed(tape: Tape, kept: Sequence[Any]) -> list[Launch]:
+    """Return the launches of a replay of a captured step.
+
+    Args:
+        kept: arrays that are read after the step.
+    """
+    lowering = Lowering(tape.launches, kept)
+    own = {id(owner_of(array)) for array in tape.allocated}
+    lowering.finish([id(buffer.array) in own for buffer in lowering.buffers])
+    assert lowering.tape is not None
+    return lowering.tape.launches
 
 
 def _layer(n: int, how: str = "highest") -> list[Launch]:
@@ -153,6 +170,14 @@ def tiling(product: Product, geometry: Geometry) -> Tiling:
     return Tiling(rows, columns, tiles, blocks)
 
 
+def tilings(kernel: Kernel, products: Sequence[Product], geometry: Geometry) -> list[Tiling]:
+    """Return the tiling of each product of a launch; those of a list kernel have blocks of their own."""
+    if not isinstance(kernel, ListKernel):
+        return [tiling(product, geometry) for product in products]
+    assert isinstance(geometry.grid, tuple)
+    return [tiling(product, geometry._replace(grid=blocks)) for product, blocks in zip(products, geometry.grid)]
+
+
 # ---- time -------------------------------------------------------------------------------------------------------------
 
 
@@ -162,8 +187,7 @@ class Predicted(NamedTuple):
     launch: Launch
     arithmetic: float
     memory: float
-    product: Product | None = None
-    tiling: Tiling | None = None
+    tilings: Sequence[Tiling] = ()  # of each product
 
     @property
     def time(self) -> float:
@@ -179,11 +203,17 @@ def predict(launches: Sequence[Launch]) -> list[Predicted]:
     needed: dict[Kernel, dict[str, Geometry]] = {}
     for launch in launches:
         kernel = launch.kernel
-        if isinstance(kernel, Kernel) and kernel.launch_product(launch.arrays, launch.options) is not None:
+        if isinstance(kernel, Kernel) and kernel.launch_products(launch.arrays, launch.options):
             geometry = kernel.launch_geometry(launch.arrays, launch.options)
-            needed.setdefault(kernel, {})[kernel.expression(kernel.floating(launch.arrays), geometry)] = geometry
+            needed.setdefault(kernel, {})[_expression(launch, geometry)] = geometry
     loops = {m.expression: m for kernel, geometries in needed.items() for m in _measured(kernel, geometries)}
     return [_predict(launch, loops) for launch in launches]
+
+
+def _expression(launch: Launch, geometry: Geometry) -> str:
+    kernel: Any = launch.kernel
+    firsts = [a[0] if isinstance(a, list) else a for a in launch.arrays]
+    return kernel.expression(kernel.floating(firsts), geometry)
 
 
 _loops: dict[str, Measured] = {}
@@ -201,30 +231,38 @@ def _predict(launch: Launch, loops: Mapping[str, Measured]) -> Predicted:
     if not isinstance(kernel, Kernel):
         raise ArgumentError(f"{launch.kernel} is no kernel: its time is not modelled")
     memory = kernel.launch_cost(arrays, options).bytes / MEMORY
-    product = kernel.launch_product(arrays, options)
-    if product is None:
+    products = kernel.launch_products(arrays, options)
+    if not products:
         return Predicted(launch, 0.0, memory)
     geometry = kernel.launch_geometry(arrays, options)
-    tiles = tiling(product, geometry)
-    measured = loops[kernel.expression(kernel.floating(arrays), geometry)]
-    cycles = main_loop_cycles(product, tiles, measured, num_threads(geometry) // WARP)
-    if tiles.tiles % tiles.blocks:
-        cycles += part_cycles(tiles)
-    return Predicted(launch, cycles / CLOCK, memory, product, tiles)
+    found = tilings(kernel, products, geometry)
+    cycles = main_loop_cycles(products, found, loops[_expression(launch, geometry)], num_threads(geometry) // WARP)
+    cycles += sum(part_cycles(tiles) for tiles in found if tiles.tiles % tiles.blocks)
+    return Predicted(launch, cycles / CLOCK, memory, found)
 
 
-def main_loop_cycles(product: Product, tiles: Tiling, measured: Measured, warps: int) -> float:
+def main_loop_cycles(products: Sequence[Product], found: Sequence[Tiling], measured: Measured, warps: int) -> float:
     """Return the cycles that the busiest multiprocessor takes for the main loops of its blocks.
 
+    The blocks go to the multiprocessors in turn, and the warps of a multiprocessor to its schedulers.
+
     Args:
+        found: the tiling of each product.
         warps: of a block.
     """
     loop = measured.loop
-    depth_of_step = loop.multiply_adds * warps * WARP // (tiles.rows * tiles.columns * product.terms)
-    steps = ceil_div(tiles.tiles * ceil_div(product.depth, depth_of_step), tiles.blocks)
-    resident = tiles.on_busiest * warps
-    issue = ceil_div(resident, SCHEDULERS) * max(loop.issued, measured.arithmetic_cycles * SCHEDULERS)
-    return steps * max(issue, resident * loop.shared_cycles) / ISSUE_EFFICIENCY
+    steps_of_blocks: list[int] = []
+    for product, tiles in zip(products, found):
+        depth_of_step = loop.multiply_adds * warps * WARP // (tiles.rows * tiles.columns * product.terms)
+        steps = ceil_div(tiles.tiles * ceil_div(product.depth, depth_of_step), tiles.blocks)
+        steps_of_blocks += [steps] * tiles.blocks
+    busiest = 0.0
+    for first in range(min(NUM_MULTIPROCESSORS, len(steps_of_blocks))):
+        of_warps = [steps for steps in steps_of_blocks[first::NUM_MULTIPROCESSORS] for _ in range(warps)]
+        issued = max(sum(of_warps[scheduler::SCHEDULERS]) for scheduler in range(SCHEDULERS))
+        issue = issued * max(loop.issued, measured.arithmetic_cycles * SCHEDULERS)
+        busiest = max(busiest, issue, sum(of_warps) * loop.shared_cycles)
+    return busiest / ISSUE_EFFICIENCY
 
 
 def part_cycles(tiles: Tiling) -> float:

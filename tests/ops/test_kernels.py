@@ -21,8 +21,10 @@ from gpunet.ops.batch_norm import batch_norm_apply
 from gpunet.ops.convolution import conv2d_backward_input, conv2d_backward_weight, conv2d_forward
 from gpunet.ops.cross_entropy import cross_entropy_labels, cross_entropy_soft
 from gpunet.ops.linear import linear_backward_input, linear_backward_weight, linear_forward
+from gpunet.ops.linear_loss import linear_forward_loss
 from gpunet.ops.matmul import matmul_forward
 from gpunet.ops.normalization import group_norm_backward_input, group_norm_forward
+from gpunet.ops.weight_gradients import linear_backward_weights
 from gpunet.optim.adam import adam_step
 from gpunet.tools import kernel_cases, selftest
 from tests.backend.test_cuda_sources import _geometries
@@ -66,7 +68,7 @@ def test_fast_contract_check(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 _SLOW = (
     linear_forward, linear_backward_input, linear_backward_weight, matmul_forward, cross_entropy_labels, cross_entropy_soft,
     adam_step, conv2d_forward, conv2d_backward_input, conv2d_backward_weight, group_norm_forward, group_norm_backward_input,
-    batch_norm_apply,
+    batch_norm_apply, linear_backward_weights, linear_forward_loss,
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import pytest
 from gpunet.errors import ArgumentError
 from gpunet.launch.facts import Product
 from gpunet.launch.kernel import Geometry
+from gpunet.ops.cross_entropy import cross_entropy_labels
 from gpunet.ops.gemm import L2_BYTES_PER_CYCLE
 from gpunet.ops.linear import linear_forward
 from gpunet.tools import predicted_time
@@ -21,10 +22,10 @@ from gpunet.tools.register_usage import Usage
 def test_a_training_step_is_recorded_as_it_is_launched() -> None:
     launches = training_step((8, 4, 3), 5)
     assert [launch.kernel.name for launch in launches] == [
-        "linear_forward", "linear_forward", "cross_entropy_labels", "linear_backward_weight", "linear_backward_input",
-        "linear_backward_weight", "adam_step",
+        "linear_forward", "linear_forward_loss", "linear_backward_input", "linear_backward_weights",
     ]  # fmt: skip
-    assert linear_forward.launch_product(launches[0].arrays, launches[0].options) == Product(5, 4, 8)
+    assert linear_forward.launch_products(launches[0].arrays, launches[0].options) == (Product(5, 4, 8),)
+    assert launches[-1].kernel.launch_products(*launches[-1][1:3]) == [Product(3, 4, 5), Product(4, 8, 5)]
 
 
 @pytest.mark.parametrize(
@@ -68,15 +69,15 @@ def of_loop(issued: int, arithmetic: int, shared: int) -> Measured:
 def test_cycles_of_main_loops(measured: Measured, blocks: int, warps: int, cycles: int) -> None:
     """Of a step of 16: tiles of 64 x 64 with 8 warps of 256 multiply-adds per lane, or 2 warps of 512 in half a step."""
     depth = measured.loop.arithmetic * warps * 32 // 64**2
-    found = main_loop_cycles(Product(64 * blocks, 64, 10 * depth), Tiling(64, 64, blocks, blocks), measured, warps)
+    found = main_loop_cycles([Product(64 * blocks, 64, 10 * depth)], [Tiling(64, 64, blocks, blocks)], measured, warps)
     assert found * predicted_time.ISSUE_EFFICIENCY == pytest.approx(10 * cycles)
 
 
 def test_slices_share_the_depth_and_are_summed_through_l2() -> None:
     measured = of_loop(300, 256, 32)
-    whole = main_loop_cycles(Product(64, 64, 640), Tiling(64, 64, 1, 1), measured, 8)
+    whole = main_loop_cycles([Product(64, 64, 640)], [Tiling(64, 64, 1, 1)], measured, 8)
     sliced = Tiling(64, 64, 1, 8)
-    assert main_loop_cycles(Product(64, 64, 640), sliced, measured, 8) == whole / 8
+    assert main_loop_cycles([Product(64, 64, 640)], [sliced], measured, 8) == whole / 8
     assert part_cycles(sliced) == 64 * 64 * 4 * (1 + 8) / L2_BYTES_PER_CYCLE
 
 
@@ -88,14 +89,24 @@ def test_a_launch_in_slices_also_sums_them(monkeypatch: Any) -> None:
         of_loop(300, 256, 32)._replace(expression=expression) for expression in geometries
     ])  # fmt: skip
     [found] = predict([launch])
-    assert found.tiling == Tiling(64, 64, 8, 64)
-    multiplied = main_loop_cycles(Product(64, 512, 784), found.tiling, of_loop(300, 256, 32), 8)
-    assert found.arithmetic * predicted_time.CLOCK == pytest.approx(multiplied + part_cycles(found.tiling))
+    assert found.tilings == [Tiling(64, 64, 8, 64)]
+    multiplied = main_loop_cycles([Product(64, 512, 784)], found.tilings, of_loop(300, 256, 32), 8)
+    assert found.arithmetic * predicted_time.CLOCK == pytest.approx(multiplied + part_cycles(found.tilings[0]))
+
+
+def test_products_of_one_launch_share_the_multiprocessors() -> None:
+    """Two warps a block, on four schedulers: the blocks of 132 long steps and those of 132 short ones run beside each other."""
+    measured = of_loop(600, 512, 0)
+    long, short = (Product(64 * 132, 64, 8 * steps) for steps in (30, 10))
+    once = [Tiling(64, 64, 132, 132)]
+    together = main_loop_cycles([long, short], once * 2, measured, 2)
+    assert together == main_loop_cycles([long], once, measured, 2) == 30 * 600 / predicted_time.ISSUE_EFFICIENCY
+    third = main_loop_cycles([long, short, short], once * 3, measured, 2)
+    assert third == 40 * 600 / predicted_time.ISSUE_EFFICIENCY
 
 
 def test_a_launch_without_a_product_takes_its_bytes() -> None:
-    adam = training_step((784, 512), 64)[-1]
-    [found] = predict([adam])
-    assert found.product is None
-    parameters = 512 * 785
-    assert found.time == pytest.approx(2e-6 + 28 * parameters / 4.3e12, rel=1e-3)
+    loss = next(launch for launch in training_step((784, 512), 64) if launch.kernel is cross_entropy_labels)
+    [found] = predict([loss])
+    assert not found.tilings
+    assert found.time == pytest.approx(2e-6 + 64 * (2 * 512 * 4 + 8) / 4.3e12, rel=1e-2)

@@ -55,7 +55,7 @@ def _name(cut: Cut) -> str:
     return f"tiles of {cut.rows} x {cut.columns}{math}{f', {cut.blocks} blocks' if cut.blocks != cut.tiles else ''}"
 
 
-_FLOORS = {
+FLOORS = {
     **MMA_FLOORS,
     ("float, 128, 128, *", "*"): Floor(0.85),
     ("float, 64, 64, *", "*"): Floor(0.82),
@@ -70,7 +70,7 @@ _SPILLS = {
     "two blocks per multiprocessor leave",
 }
 
-linear_forward.describe(is_hot=True, updates="tickets", workspace="partials", floors=_FLOORS, spills=_SPILLS)
+linear_forward.describe(is_hot=True, updates="tickets", workspace="partials", floors=FLOORS, spills=_SPILLS)
 
 
 @linear_forward.cases("edge")
@@ -119,7 +119,7 @@ def _(torch, y, z, partials, tickets, x, w, b, *, activation, alpha):
     return lambda: torch.addmm(b, x, w.T, out=y).relu_()
 
 
-linear_backward_input.describe(is_hot=True, updates="tickets", workspace="partials", floors=_FLOORS, spills=_SPILLS)
+linear_backward_input.describe(is_hot=True, updates="tickets", workspace="partials", floors=FLOORS, spills=_SPILLS)
 
 
 @linear_backward_input.cases("edge")
@@ -175,7 +175,7 @@ def _weight_in_tf32(dw, db, partials, tickets, dy, x, scale, *, cut=None):
         linear_backward_weight.twin(None, db, None, None, dy, None, scale)
 
 
-linear_backward_weight.describe(is_hot=True, updates="tickets", workspace="partials", floors=_FLOORS)
+linear_backward_weight.describe(is_hot=True, updates="tickets", workspace="partials", floors=FLOORS)
 
 
 @linear_backward_weight.cases("edge")

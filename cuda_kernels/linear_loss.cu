@@ -1,0 +1,87 @@
+// The last linear layer of a classifier and softmax cross-entropy against labels, in one launch.
+//
+//   linear_forward_loss   y = x w^T + b, with the bits of linear_forward (linear.cu); value, dx and factor of y and the labels,
+//                         with those of cross_entropy_labels (cross_entropy.cu)
+//
+// A tile holds whole rows of y, since there are no more classes than columns of a tile: the block that runs its epilogue has all
+// that the softmax of these rows needs.  The last tile sums the losses, in the order of cross_entropy_labels: eight rows each,
+// then the sums of these as a block of 256 threads adds them.
+//
+// Versions: 1. rows are read again from the cache (this one).  Next: rows kept in shared memory.
+
+#include "common/faults.cuh"
+#include "common/softmax_loss.cuh"
+#include "gemm/epilogue.cuh"
+#include "gemm/product.cuh"
+
+enum { ROWS_OF_PARTIAL = 8, THREADS_OF_SUM = 256 };
+
+// Returns, in every thread, the sum of `count` partials of other blocks in the order of sum_of_partials in a block of 256 threads.
+template <class A>
+__device__ __forceinline__ A sum_in_order(const A* partials, int count) {
+  __shared__ A of_warp[THREADS_OF_SUM / 32];
+  const int lane = threadIdx.x % 32;
+  __syncthreads();  // all threads have read the result of a previous call
+  for (int warp = threadIdx.x / 32; warp < THREADS_OF_SUM / 32; warp += blockDim.x / 32) {
+    A sum = A(0);
+    for (int partial = warp * 32 + lane; partial < count; partial += THREADS_OF_SUM) sum += __ldcg(partials + partial);
+    sum = warp_reduce<Sum>(sum);
+    if (lane == 0) of_warp[warp] = sum;
+  }
+  __syncthreads();
+  A sum = of_warp[0];
+  for (int warp = 1; warp < THREADS_OF_SUM / 32; warp++) sum += of_warp[warp];
+  return sum;
+}
+
+template <class T, int ROWS, int COLUMNS, bool WHOLE, Reduction REDUCTION, class MATH = Simt>
+__global__ void __launch_bounds__(
+    TileOf<T, ROWS, COLUMNS, MATH>::THREADS, TileOf<T, ROWS, COLUMNS, MATH>::BLOCKS) linear_forward_loss(
+    T* y, T* value, T* dx, Accumulator<T>* factor, Accumulator<T>* losses, unsigned int* ticket, long long* fault,
+    Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets, const T* __restrict__ x,
+    const T* __restrict__ w, const T* __restrict__ b, const long long* labels, int n, int o, int i, int num_tiles,
+    long long ignore_index, int code) {
+  using OfProduct = TileOf<T, ROWS, COLUMNS, MATH>;
+  using A = Accumulator<T>;
+  using Group = RowGroup<true>;
+  constexpr int PACK = OfProduct::PACK;
+  __shared__ A of_rows[2][ROWS];  // the loss of each row of a tile, and whether it counts
+  for_each_part<OfProduct>(num_tiles, i, [&](const Part& part) {
+    NoSums none;
+    const bool is_finished = product<T, OfProduct>(
+        part, part.tile, Strided<T, true, WHOLE, PACK>(x, n, i, 1), Strided<T, true, WHOLE, PACK>(w, o, i, 1), i,
+        {partials, tickets}, Activated<T, Identity, Rows>{{o}, y, nullptr, b, 0.0}, none);
+    if (!is_finished) return;
+    const int first_row = part.tile * ROWS;
+    int first_bad = -1;  // row of the warp
+    for (int row = first_row + threadIdx.x / 32; row < first_row + ROWS; row += OfProduct::THREADS / 32) {
+      A loss = A(0), counted = A(0);
+      if (row < n) {
+        const long long label = labels[row], start = static_cast<long long>(row) * o;
+        const bool counts = label != ignore_index, in_range = label >= 0 && label < o;
+        loss = labelled_row<Group>(y + start, dx + start, o, label, counts, in_range);
+        counted = counts ? A(1) : A(0);
+        if (counts && !in_range && first_bad < 0) first_bad = row;
+        if (REDUCTION == Reduction::none && Group::member() == 0) value[row] = T(loss);
+      }
+      if (Group::member() == 0) {
+        of_rows[0][row - first_row] = loss;
+        of_rows[1][row - first_row] = counted;
+      }
+    }
+    if (first_bad >= 0)
+      report_first(fault, first_bad, BadLabel{labels, ignore_index, o}, code, labels[first_bad], o, ignore_index);
+    if (REDUCTION == Reduction::none) return;
+    __syncthreads();
+    for (int group = threadIdx.x; group < 2 * (ROWS / ROWS_OF_PARTIAL); group += OfProduct::THREADS) {
+      const int which = group % 2, row = group / 2 * ROWS_OF_PARTIAL;
+      A sum = of_rows[which][row];
+      for (int next = 1; next < ROWS_OF_PARTIAL; next++) sum += of_rows[which][row + next];
+      losses[which * MAX_BLOCKS + (first_row + row) / ROWS_OF_PARTIAL] = sum;
+    }
+    if (!is_last(ticket, num_tiles)) return;
+    const int count = tiles(n, ROWS_OF_PARTIAL);
+    const A total = sum_in_order(losses, count), rows = sum_in_order(losses + MAX_BLOCKS, count);
+    if (threadIdx.x == 0) store_reduced<T, REDUCTION>(value, factor, total, rows);
+  });
+}
