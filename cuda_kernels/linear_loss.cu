@@ -3,9 +3,9 @@
 //   linear_forward_loss   y = x w^T + b, with the bits of linear_forward (linear.cu); value, dx and factor of y and the labels,
 //                         with those of cross_entropy_labels (cross_entropy.cu)
 //
-// A tile holds whole rows of y, since there are no more classes than columns of a tile: the block that runs its epilogue has all
-// that the softmax of these rows needs.  The last tile sums the losses, in the order of cross_entropy_labels: eight rows each,
-// then the sums of these as a block of 256 threads adds them.
+// A tile holds whole rows of y, since there are no more classes than columns of a tile: the block that runs its epilogue has
+// all that the softmax of these rows needs.  The last tile sums the losses, in the order of cross_entropy_labels: eight rows
+// each, then the sums of these as a block of 256 threads adds them.
 //
 // Versions: 1. rows are read again from the cache (this one).  Next: rows kept in shared memory.
 
@@ -16,7 +16,8 @@
 
 enum { ROWS_OF_PARTIAL = 8, THREADS_OF_SUM = 256 };
 
-// Returns, in every thread, the sum of `count` partials of other blocks in the order of sum_of_partials in a block of 256 threads.
+// Returns, in every thread, the sum of `count` partials of other blocks in the order of sum_of_partials in a block of 256
+// threads.
 template <class A>
 __device__ __forceinline__ A sum_in_order(const A* partials, int count) {
   __shared__ A of_warp[THREADS_OF_SUM / 32];
@@ -45,7 +46,8 @@ __global__ void __launch_bounds__(
   using A = Accumulator<T>;
   using Group = RowGroup<true>;
   constexpr int PACK = OfProduct::PACK;
-  __shared__ A of_rows[2][ROWS];  // the loss of each row of a tile, and whether it counts
+  // Of each row of a tile its loss, and whether it counts; the rows of a partial are a column, so that no banks collide.
+  __shared__ A of_rows[ROWS_OF_PARTIAL][ROWS / ROWS_OF_PARTIAL][2];
   for_each_part<OfProduct>(num_tiles, i, [&](const Part& part) {
     NoSums none;
     const bool is_finished = product<T, OfProduct>(
@@ -65,8 +67,9 @@ __global__ void __launch_bounds__(
         if (REDUCTION == Reduction::none && Group::member() == 0) value[row] = T(loss);
       }
       if (Group::member() == 0) {
-        of_rows[0][row - first_row] = loss;
-        of_rows[1][row - first_row] = counted;
+        A* const of_row = of_rows[row % ROWS_OF_PARTIAL][(row - first_row) / ROWS_OF_PARTIAL];
+        of_row[0] = loss;
+        of_row[1] = counted;
       }
     }
     if (first_bad >= 0)
@@ -74,10 +77,10 @@ __global__ void __launch_bounds__(
     if (REDUCTION == Reduction::none) return;
     __syncthreads();
     for (int group = threadIdx.x; group < 2 * (ROWS / ROWS_OF_PARTIAL); group += OfProduct::THREADS) {
-      const int which = group % 2, row = group / 2 * ROWS_OF_PARTIAL;
-      A sum = of_rows[which][row];
-      for (int next = 1; next < ROWS_OF_PARTIAL; next++) sum += of_rows[which][row + next];
-      losses[which * MAX_BLOCKS + (first_row + row) / ROWS_OF_PARTIAL] = sum;
+      const int which = group % 2, partial = group / 2;
+      A sum = of_rows[0][partial][which];
+      for (int row = 1; row < ROWS_OF_PARTIAL; row++) sum += of_rows[row][partial][which];
+      losses[which * MAX_BLOCKS + first_row / ROWS_OF_PARTIAL + partial] = sum;
     }
     if (!is_last(ticket, num_tiles)) return;
     const int count = tiles(n, ROWS_OF_PARTIAL);

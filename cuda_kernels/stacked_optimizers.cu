@@ -15,9 +15,13 @@ template <class T, bool MOMENTUM, bool NESTEROV>
 __global__ void __launch_bounds__(256) stacked_sgd_step(
     T* p, T* velocity, const T* g, const double* numbers, const long long* active, int count) {
   using A = Accumulator<T>;
+  __shared__ A of_net[3];
   const int net = blockIdx.y, element = blockIdx.x * 256 + threadIdx.x;
-  if (element >= count || (active != nullptr && active[net] == 0)) return;
-  const A rate = A(numbers[3 * net]), momentum = A(numbers[3 * net + 1]), decay = A(numbers[3 * net + 2]);
+  if (active != nullptr && active[net] == 0) return;
+  if (threadIdx.x < 3) of_net[threadIdx.x] = A(numbers[3 * net + threadIdx.x]);
+  __syncthreads();
+  if (element >= count) return;
+  const A rate = of_net[0], momentum = of_net[1], decay = of_net[2];
   const long long i = static_cast<long long>(net) * count + element;
   A change = A(g[i]) + decay * A(p[i]);
   if (MOMENTUM) {
@@ -53,14 +57,17 @@ template <class T>
 __global__ void __launch_bounds__(256) stacked_adam_step(
     T* p, T* average, T* square, const T* g, const double* factors, const long long* active, int count) {
   using A = Accumulator<T>;
+  __shared__ A f[9];
   const int net = blockIdx.y, element = blockIdx.x * 256 + threadIdx.x;
-  if (element >= count || (active != nullptr && active[net] == 0)) return;
-  const double* f = factors + 9 * net;
+  if (active != nullptr && active[net] == 0) return;
+  if (threadIdx.x < 9) f[threadIdx.x] = A(factors[9 * net + threadIdx.x]);
+  __syncthreads();
+  if (element >= count) return;
   const long long i = static_cast<long long>(net) * count + element;
-  const A value = A(p[i]) * A(f[0]), gradient = A(g[i]) + A(f[1]) * value;
-  const A first = A(f[2]) * A(average[i]) + A(f[3]) * gradient;
-  const A second = A(f[4]) * A(square[i]) + A(f[5]) * (gradient * gradient);
+  const A value = A(p[i]) * f[0], gradient = A(g[i]) + f[1] * value;
+  const A first = f[2] * A(average[i]) + f[3] * gradient;
+  const A second = f[4] * A(square[i]) + f[5] * (gradient * gradient);
   average[i] = T(first);
   square[i] = T(second);
-  p[i] = T(value - A(f[6]) * (first / (sqrt(second) * A(f[7]) + A(f[8]))));
+  p[i] = T(value - f[6] * (first / (sqrt(second) * f[7] + f[8])));
 }

@@ -3,9 +3,10 @@
 //   linear_backward_weights   of each layer dw = scale dy^T x and db = scale (column sums of dy), with the bits of
 //                             linear_backward_weight (linear.cu); then, unless Rule is NoRule, the update of w and b
 //
-// The entries of the table are gradients: first those of the weights, each of which has blocks of its own, then those of biases,
-// each of which is computed by the blocks of its weight.  The blocks that run the epilogue of a tile of dw also update that tile
-// of w: no block needs another one's gradients.  The last block of the launch advances the counters of the optimizer.
+// The entries of the table are gradients: first those of the weights, each of which has blocks of its own, then those of
+// biases, each of which is computed by the blocks of its weight.  The blocks that run the epilogue of a tile of dw also
+// update that tile of w: no block needs another one's gradients.  The last block of the launch advances the counters of the
+// optimizer.
 //
 // Versions: 1. tiles of one shape for all layers (this one).  Next: wgmma.
 
@@ -117,10 +118,10 @@ __global__ void __launch_bounds__(
     }
     if constexpr (Rule::STATES > 0) {
       update_part<Rule, T>(
-          table, here.weight, hyperparameters, maximize, here.first_row, here.first_column, ROWS, COLUMNS, here.rows, here.columns);
+          table, here.weight, hyperparameters, maximize, here.first_row, here.first_column, ROWS, COLUMNS, here.rows,
+          here.columns);
       if (of_dy.is_needed)
-        update_part<Rule, T>(
-            table, here.bias, hyperparameters, maximize, 0, here.first_row, 1, ROWS, 1, here.rows);
+        update_part<Rule, T>(table, here.bias, hyperparameters, maximize, 0, here.first_row, 1, ROWS, 1, here.rows);
     }
   };
   for_each_part<OfWeight>(

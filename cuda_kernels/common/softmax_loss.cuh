@@ -27,8 +27,8 @@ struct RunningSoftmax {
   }
 };
 
-// Returns the loss of a row of logits with a label, and writes its gradient: softmax - onehot.  Both are 0 if it does not count,
-// and NaN if it does and its label is not in range.
+// Returns the loss of a row of logits with a label, and writes its gradient: softmax - onehot.  Both are 0 if it does not
+// count, and NaN if it does and its label is not in range.
 template <class Group, class T>
 __device__ __forceinline__ Accumulator<T> labelled_row(
     const T* from, T* to, int classes, long long label, bool counts, bool in_range) {

@@ -90,9 +90,9 @@ struct NoSums {
   __device__ void operator()(const Step&) {}
 };
 
-// Sums each line of a over depth, from its steps in shared memory.  A thread sums four lines over every GROUPS-th element; with
-// fewer groups than there are threads for, the others have no part in it, and with as many for all tiles, all have the same bits.
-// ALONG: whether the source of a lies along depth.
+// Sums each line of a over depth, from its steps in shared memory.  A thread sums four lines over every GROUPS-th element;
+// with fewer groups than there are threads for, the others have no part in it, and with as many for all tiles, all have the
+// same bits.  ALONG: whether the source of a lies along depth.
 template <class T, class Tile, bool ALONG, int GROUPS = Tile::THREADS / (Tile::ROWS / 4)>
 struct LineSums {
   using A = typename Tile::A;

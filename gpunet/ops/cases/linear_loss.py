@@ -18,7 +18,10 @@ from gpunet.ops.gemm import HALVES, LOOPS, SIMT, Cut
 from gpunet.ops.linear_loss import linear_forward_loss
 from gpunet.ops.losses import REDUCTIONS
 
-_FLOORS = {**FLOORS, ("float, 128, 32, *", "*"): Floor(0.78, 1.2)}
+_FLOORS = {
+    **{tile: FLOORS[tile] for tile in (("float, 64, 64, *", "*"), ("float16, 64, 64, *, Mma>", "*"))},
+    ("float, 128, 32, *", "*"): Floor(0.78, 1.2),
+}
 
 linear_forward_loss.describe(
     is_hot=True, updates="fault tickets", workspace="losses partials", floors=_FLOORS,
