@@ -183,7 +183,8 @@ def _table(place: str, data: Any) -> ArrowTable:
         raise DataError(f"{place} has no columns; expected feature columns and a target column")
     if not data.num_rows:
         raise DataError(f"{place} has no rows")
-    return ArrowTable(place, data, tuple(data.schema.types), range(data.num_rows), ("left out: the index of pandas",) * bool(left_out))
+    notes = ("left out: the index of pandas",) * bool(left_out)
+    return ArrowTable(place, data, tuple(data.schema.types), range(data.num_rows), notes)
 
 
 def _kind(kind: Any) -> str:

@@ -58,7 +58,7 @@ class Vocabulary:
         try:
             array = devices.to_host(array) if devices.is_array(array) else numpy.asarray(array)
         except ValueError:
-            raise ShapeError(f"{type(self).__name__}.decode: tokens in lists of different lengths; expected one dimension") from None
+            raise ShapeError(f"{type(self).__name__}.decode: tokens in lists of several lengths; expected one dimension") from None
         array = array.astype(numpy.int64) if not array.size else array
         if array.ndim != 1:
             raise ShapeError(f"{type(self).__name__}.decode: tokens of shape {array.shape}; expected one dimension")

@@ -139,7 +139,7 @@ def test_invalid_tables(columns: Any, message: str, tmp_path: Path) -> None:
     (["1", "2", "x"] + ["4"] * 20, [None, None, *range(21)], "row 2, column 'a': 'x' is not a number"),
     ([1, 2, 3], [None, 0.5, float("inf")], "the Table, row 2, target 'y': inf is not finite"),
 ])  # fmt: skip
-def test_errors_have_the_row_of_the_table_although_rows_without_a_target_are_left_out(values: Any, targets: Any, message: str) -> None:
+def test_errors_have_the_row_of_the_table_although_others_are_left_out(values: Any, targets: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(pyarrow.table({"a": values, "y": targets}))
 

@@ -81,7 +81,7 @@ def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         letters.decode(gpunet.ones(2))
     with pytest.raises(ShapeError, match=r"tokens of shape \(1, 1\); expected one dimension"):
         letters.decode([[0]])
-    with pytest.raises(ShapeError, match="tokens in lists of different lengths; expected one dimension"):
+    with pytest.raises(ShapeError, match="tokens in lists of several lengths; expected one dimension"):
         letters.decode([[0], [1, 2]])
     for function, text in ((ByteVocabulary().encode, b"ab"), (letters.encode, None), (CharacterVocabulary.of, ["ab", "c"])):
         with pytest.raises(ArgumentError, match=f"a text of type {type(text).__name__}; expected str"):
