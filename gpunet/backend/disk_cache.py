@@ -36,16 +36,14 @@ def write_whole(path: Path, content: bytes, *, replace: bool = True) -> None:
         FileExistsError: the file exists and ``replace`` is False.
         OSError: the file cannot be written; no partial file is left.
     """
-    import tempfile
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=path.stem[:16], suffix=".tmp", dir=path.parent)
+    temporary = path.parent / f"{path.stem[:16]}{os.urandom(8).hex()}.tmp"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:  # with the access that the umask gives, unlike files of tempfile
             file.write(content)
         (os.replace if replace else os.link)(temporary, path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def keep(path: Path, content: bytes) -> bool:

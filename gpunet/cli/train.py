@@ -36,8 +36,8 @@ def add_parser(subparsers: Any) -> None:
     data.add_argument("--test-size", type=float, help=_text("fraction of the rows to hold out", "test_size"))
     data.add_argument(
         "--folds", type=int, metavar="K",
-        help="train K networks, each with another of K parts of the rows held out; the run folder has a folder for each, and "
-        "folds.json with their figures",
+        help="train K networks, each with another of K parts of the rows held out, instead of --test-size; the run folder has a "
+        "folder for each, and folds.json with their figures",
     )
     data.add_argument("--fold", type=int, metavar="N", help="train that of fold N alone, from 1")
     network = parser.add_argument_group("network")

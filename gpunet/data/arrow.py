@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ class ArrowTable(Table):
     place: str
     data: Any  # pyarrow.Table
     types: tuple[Any, ...]  # of the columns
+    row_numbers: Sequence[int]  # from 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -45,11 +48,10 @@ class ArrowTable(Table):
 
     def rows(self) -> list[list[str]]:
         pyarrow = _pyarrow()
-        columns = []
-        for column in self.data.columns:
-            kind = column.type
-            values = (column.cast(pyarrow.string()) if pyarrow.types.is_temporal(kind) else column).to_pylist()
-            columns.append(["" if value is None else str(value) for value in values])
+        try:
+            columns = [_texts(column) for column in self.data.columns]
+        except pyarrow.ArrowInvalid as error:  # such as an unknown timezone
+            raise DataError(f"{self.place}: {error}") from None
         return [list(row) for row in zip(*columns)]
 
     def is_missing(self, number: int) -> numpy.ndarray:
@@ -66,7 +68,7 @@ class ArrowTable(Table):
         data = data.select([number for number in range(len(self.types)) if number not in unread]).filter(pyarrow.array(is_kept))
         for number in unread:
             data = data.add_column(number, self.names[number], pyarrow.nulls(count))
-        return replace(self, data=data)
+        return replace(self, data=data, row_numbers=[*compress(self.row_numbers, is_kept)])
 
     def describe(self, number: int) -> Column:
         name, column = self.names[number], self.data.column(number)
@@ -86,6 +88,8 @@ class ArrowTable(Table):
         if kind == "text":
             return column.encode(_cells(values), self._source)
         if kind != column.kind and (kind, column.kind) != ("flag", "number"):
+            if self.is_missing(number).all():  # pandas has NaN, as numbers, for text that is missing everywhere
+                return column.encode([""] * len(self), self._source)
             raise DataError(
                 f"{self.place}, column {shown(column.name)}: its type is {values.type}, but in training the column was "
                 f"{_IN_WORDS[column.kind]}"
@@ -102,11 +106,11 @@ class ArrowTable(Table):
                 f"{self.place}, target column {shown(name)}: its type is {column.type}; expected numbers, booleans or text"
             )
         is_float = not (kind == "flag" or _pyarrow().types.is_integer(column.type))
-        return classes_of_arrays(_floats(column) if is_float else column.to_numpy(), self.place, name, task)
+        return classes_of_arrays(_floats(column) if is_float else column.to_numpy(), self._source, name, task)
 
     @property
     def _source(self) -> Source:
-        return Source(self.place, range(len(self)), "row")
+        return Source(self.place, self.row_numbers, "row")
 
 
 _IN_WORDS = {
@@ -167,17 +171,20 @@ def _table(place: str, data: Any) -> ArrowTable:
     left_out = [name for name in data.column_names if _INDEX.fullmatch(name)]
     data = data.drop_columns(left_out) if left_out else data
     pyarrow = _pyarrow()
+    types = pyarrow.types
     for number, column in enumerate(data.columns):
-        if pyarrow.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if pyarrow.types.is_string_view(column.type):  # which has few functions
+        value = column.type.value_type if types.is_dictionary(column.type) else None
+        if value is not None and (_kind(value) or types.is_string_view(value)):  # others cannot be cast, and are left out
+            column = column.cast(value)
+        if types.is_string_view(column.type):  # which has few functions
             column = column.cast(pyarrow.large_string())
         data = data.set_column(number, data.column_names[number], column)
     if not data.num_columns:
         raise DataError(f"{place} has no columns; expected feature columns and a target column")
     if not data.num_rows:
         raise DataError(f"{place} has no rows")
-    return ArrowTable(place, data, tuple(data.schema.types), ("left out: the index of pandas",) * bool(left_out))
+    notes = ("left out: the index of pandas",) * bool(left_out)
+    return ArrowTable(place, data, tuple(data.schema.types), range(data.num_rows), notes)
 
 
 def _kind(kind: Any) -> str:
@@ -194,6 +201,22 @@ def _kind(kind: Any) -> str:
 
 def _cells(column: Any) -> list[str]:
     return ["" if value is None else value.strip() for value in column.to_pylist()]
+
+
+def _texts(column: Any) -> list[str]:
+    """Values as text, "" where they are missing.
+
+    Raises:
+        pyarrow.ArrowInvalid: the timezone of a timestamp is unknown.
+    """
+    pyarrow = _pyarrow()
+    types, kind = pyarrow.types, column.type
+    if types.is_temporal(kind) and not types.is_interval(kind):
+        column = column.cast(pyarrow.string())
+    values = column.to_pylist()
+    if types.is_float16(kind) or types.is_float32(kind):  # with the digits of their precision
+        return ["" if value is None else str(kind.to_pandas_dtype()(value)) for value in values]
+    return ["" if value is None else str(value) for value in values]
 
 
 def _floats(column: Any) -> numpy.ndarray:

@@ -49,18 +49,24 @@ def is_missing(cell: str) -> bool:
 def is_number(cell: str) -> bool:
     """Whether a cell contains a number."""
     try:
-        float(cell)
+        _plain(cell)
     except ValueError:
         return False
-    return "_" not in cell  # which Python takes between digits
+    return True
+
+
+def _plain(cell: str) -> float:
+    if "_" in cell:  # which Python takes between digits
+        raise ValueError
+    return float(cell)
 
 
 def _without_commas(cell: str) -> float:
-    return float(cell.replace(",", "") if _THOUSANDS.fullmatch(cell) else cell)
+    return _plain(cell.replace(",", "") if _THOUSANDS.fullmatch(cell) else cell)
 
 
 def _with_decimal_comma(cell: str) -> float:
-    return float(cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell)
+    return _plain(cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell)
 
 
 def _without_points(cell: str) -> float:
@@ -68,13 +74,13 @@ def _without_points(cell: str) -> float:
 
 
 def _percentage(cell: str) -> float:
-    return float(cell[:-1]) / 100 if cell.endswith("%") else float(cell)
+    return _plain(cell[:-1]) / 100 if cell.endswith("%") else _plain(cell)
 
 
 #: Format of a number -> how to read it.
 NUMBERS: dict[str, Callable[[str], float]] = {
-    "plain": float, "thousands": _without_commas, "decimal comma": _with_decimal_comma, "percentage": _percentage,
-    "decimal comma, points between thousands": _without_points, "decimal point": float,
+    "plain": _plain, "thousands": _without_commas, "decimal comma": _with_decimal_comma, "percentage": _percentage,
+    "decimal comma, points between thousands": _without_points, "decimal point": _plain,
 }  # fmt: skip
 
 

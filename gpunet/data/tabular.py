@@ -22,7 +22,7 @@ import numpy
 
 from gpunet.backend.dtypes import is_numeric, is_text
 from gpunet.data.arrow import STREAM, read_parquet, table_of
-from gpunet.data.columns import Column, joined
+from gpunet.data.columns import Column, Source, joined
 from gpunet.data.csv_file import read_csv
 from gpunet.data.table import Table, encode
 from gpunet.data.targets import Targets, classes_of_arrays
@@ -280,7 +280,7 @@ def _from_npz(path: Path, target: str | int | None, task: str) -> TabularData:
             f"{path}: row {row}, column {column} of the features is {features[row, column]} ({int(bad.sum())} rows contain NaN or "
             "infinity); fill in these values or remove the rows"
         )
-    targets = classes_of_arrays(labels, str(path), target_name, task)
+    targets = classes_of_arrays(labels, Source(str(path), range(len(labels)), "row"), target_name, task)
     names = tuple(str(i) for i in range(features.shape[1]))
     return replace(_dataset(path.stem, features, targets, names, (note,)), held_out=held_out, shape=shape if len(shape) > 1 else ())
 

@@ -44,7 +44,7 @@ def infer(cells: Sequence[str], source: Source, column: str, task: str = "auto")
     place = f"{source.place}, target column {shown(column)}"
     form = number_format(column, cells, source)
     if form:
-        return classes_of_arrays(_exact(cells, form), source.place, column, task)
+        return classes_of_arrays(_exact(cells, form), source, column, task)
     refuse_unread_numbers(place, cells)
     if task == "regression" or 2 * sum(numeric) > len(cells):  # text in a column of numbers is a typo
         row = numeric.index(False)
@@ -70,13 +70,13 @@ _INTEGER = re.compile(r"[+-]?\d+")
 _MAX_DIGITS = 1000  # of integers that are compared with the limits of int64; Python refuses to read several thousands
 
 
-def classes_of_arrays(values: numpy.ndarray, file: str, column: str, task: str = "auto") -> Targets:
-    """Parse an array of numbers or strings; ``file`` is for error messages, and for the others see :func:`infer`.
+def classes_of_arrays(values: numpy.ndarray, source: Source, column: str, task: str = "auto") -> Targets:
+    """Parse an array of numbers or strings; for the arguments see :func:`infer`.
 
     Raises:
         DataError: see :func:`infer`; or the numbers are not finite, or not integers for classification.
     """
-    place = f"{file}, target {shown(column)}"
+    place = f"{source.place}, target {shown(column)}"
     if is_text(values.dtype):
         if task == "regression":
             raise DataError(f"{place}: text such as {shown(str(values[0]))}; expected numbers for regression")
@@ -86,12 +86,14 @@ def classes_of_arrays(values: numpy.ndarray, file: str, column: str, task: str =
     finite = numpy.isfinite(values)
     if not finite.all():
         row = int((~finite).argmax())
-        raise DataError(f"{place}: row {row} is {values[row]}; expected a finite number")
+        raise DataError(f"{source.row(row)}, target {shown(column)}: {values[row]} is not finite; expected a finite number")
     has_integers = bool((values == numpy.floor(values)).all())
     num_values = len(numpy.unique(values))
     if task == "classification" and not has_integers:
         row = int((values != numpy.floor(values)).argmax())
-        raise DataError(f"{place}: row {row} is {values[row]}; expected integers or text for classification")
+        raise DataError(
+            f"{source.row(row)}, target {shown(column)}: {values[row]} is no integer; expected integers or text for classification"
+        )
     has_repeats = num_values < len(values) and num_values <= MAX_INFERRED_CLASSES
     if task == "classification" or (task == "auto" and has_integers and has_repeats):
         labels = values if is_integer(values.dtype) or numpy.abs(values).max() >= 2.0**63 else values.astype(numpy.int64)

@@ -41,8 +41,10 @@ class Vocabulary:
         """The tokens of a text, int64 (n,), on the CPU.
 
         Raises:
+            ArgumentError: it is no str.
             DataError: the vocabulary lacks a character.
         """
+        _check_text(f"{type(self).__name__}.encode", text)
         return make_tensor(self._encoded(text))
 
     def decode(self, tokens: Any) -> str:
@@ -53,7 +55,10 @@ class Vocabulary:
             ShapeError: they have another number of dimensions.
         """
         array = tokens.detach().array if isinstance(tokens, Tensor) else tokens
-        array = devices.to_host(array) if devices.is_array(array) else numpy.asarray(array)
+        try:
+            array = devices.to_host(array) if devices.is_array(array) else numpy.asarray(array)
+        except ValueError:
+            raise ShapeError(f"{type(self).__name__}.decode: tokens in lists of several lengths; expected one dimension") from None
         array = array.astype(numpy.int64) if not array.size else array
         if array.ndim != 1:
             raise ShapeError(f"{type(self).__name__}.decode: tokens of shape {array.shape}; expected one dimension")
@@ -120,8 +125,9 @@ class CharacterVocabulary(Vocabulary):
         """The characters of a text, in the order of their code points.
 
         Raises:
-            ArgumentError: the text is empty.
+            ArgumentError: the text is empty, or no str.
         """
+        _check_text("CharacterVocabulary.of", text)
         return cls("".join(sorted(set(text))))
 
     def __len__(self) -> int:
@@ -151,10 +157,12 @@ class CharacterVocabulary(Vocabulary):
 
 
 class BytePairVocabulary(Vocabulary):
-    """Frequent sequences of bytes, by the package tokenizers; any text can be encoded, and is decoded to itself.
+    """Frequent sequences of bytes, by the package tokenizers.
+
+    With a vocabulary of :meth:`train`, any text can be encoded, and is decoded to itself.
 
     Args:
-        tokenizer: a ``tokenizers.Tokenizer``, such as one of another model.
+        tokenizer: a ``tokenizers.Tokenizer``, such as one of another model, whose rules of truncation and padding apply.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -202,7 +210,7 @@ class BytePairVocabulary(Vocabulary):
 
 
 def load_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
-    """Read a vocabulary that was saved, or the tokenizer.json of the package tokenizers.
+    """Read a vocabulary that was saved, or the tokenizer.json of the package tokenizers, without its truncation and padding.
 
     Raises:
         DataError: the file cannot be read, or contains no vocabulary.
@@ -226,11 +234,19 @@ def load_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
     except (KeyError, ArgumentError) as error:
         raise DataError(f"{os.fspath(path)} contains no vocabulary: {error}") from None
     try:
-        return BytePairVocabulary(_tokenizers().Tokenizer.from_str(text))
+        tokenizer = _tokenizers().Tokenizer.from_str(text)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return BytePairVocabulary(tokenizer)
     except MissingDependencyError:
         raise
     except Exception as error:  # the only type that tokenizers raises
         raise DataError(f"{os.fspath(path)} contains no vocabulary: {error}; expected JSON of Vocabulary.save") from None
+
+
+def _check_text(function: str, text: Any) -> None:
+    if not isinstance(text, str):
+        raise ArgumentError(f"{function}: a text of type {type(text).__name__}; expected str")
 
 
 def _utf8(text: str) -> bytes:

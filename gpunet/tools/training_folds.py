@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import math
 import os
-import statistics
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy
+
 import gpunet
+from gpunet.backend.devices import Device
 from gpunet.errors import CheckpointError
 from gpunet.tools import training_run
 from gpunet.tools.training_options import Options, of_run
@@ -25,6 +27,7 @@ def run(options: Options) -> int:
     if options.folds is None or options.fold is not None:
         return training_run.run(options)
     setup = training_run.prepare(options)
+    training_run.make_parts(options, setup, Device(options.device))  # raises before there is a folder
     with RunFolder(new_folder(options.out, setup.dataset.name)) as folder:
         _write(folder, options)
         return _train(options, folder)
@@ -62,10 +65,9 @@ def _train(options: Options, folder: RunFolder) -> int:
     figures = {name: [row[name] for row in rows] for name in rows[0] if name.startswith("val_")}
     _write(folder, options, figures)
     for name, values in figures.items():
-        shown = ", ".join("nan" if value is None else f"{value:.4f}" for value in values)
-        known = [math.nan if value is None else value for value in values]
-        label = {"val_r2": "R²"}.get(name, name.removeprefix("val_"))
-        print(f"held-out {label}: {statistics.fmean(known):.4f} ± {statistics.stdev(known):.4f} over the folds ({shown})")
+        known = numpy.array([math.nan if value is None else value for value in values])
+        shown = ", ".join(f"{value:.4f}" for value in known)
+        print(f"held-out {training_run.label(name)}: {known.mean():.4f} ± {known.std(ddof=1):.4f} over the folds ({shown})")
     print(f"run folders of the folds: {os.path.relpath(folder.path)}", flush=True)
     return 0
 

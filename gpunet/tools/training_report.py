@@ -151,7 +151,8 @@ def _confusion(counts: numpy.ndarray, names: Sequence[str]) -> str:
     figure, (place,) = subplots(1)
     size = min(4.0 + 0.3 * len(names), 16.0)
     figure.set_size_inches(size, size)
-    place.imshow(counts / numpy.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0.0, vmax=1.0)
+    shares = counts / numpy.maximum(counts.sum(1, keepdims=True), 1)
+    place.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     place.set_xlabel("predicted")
     place.set_ylabel("true")
     ticks = range(len(names)) if len(names) <= MAX_NAMED else []
@@ -159,7 +160,6 @@ def _confusion(counts: numpy.ndarray, names: Sequence[str]) -> str:
     place.set_xticks(ticks, shown, rotation=90)
     place.set_yticks(ticks, shown)
     if len(names) <= MAX_NUMBERED:
-        shares = counts / numpy.maximum(counts.sum(1, keepdims=True), 1)
         for (row, column), count in numpy.ndenumerate(counts):
             color = "white" if shares[row, column] > 0.5 else "black"
             place.text(column, row, str(count), ha="center", va="center", color=color, fontsize="small")

@@ -79,7 +79,7 @@ def run(options: Options) -> int:
     """
     device = Device(options.device)
     setup = prepare(options)
-    parts = _make_parts(options, setup, device)
+    parts = make_parts(options, setup, device)
     with RunFolder(new_folder(options.out, setup.dataset.name)) as folder:
         folder.write_config(_config(options, setup, device))
         return _train(options, setup, parts, folder)
@@ -99,7 +99,7 @@ def resume(path: str) -> int:
         setup = prepare(options)
         if config.get("data") != fingerprint(setup.dataset):
             raise DataError(f"{path}: the data {options.data} have changed since the run began; start a new run")
-        return _train(options, setup, _make_parts(options, setup, device), folder)
+        return _train(options, setup, make_parts(options, setup, device), folder)
 
 
 class Parts(NamedTuple):
@@ -111,7 +111,13 @@ class Parts(NamedTuple):
     evaluation: dict[str, DataLoader]
 
 
-def _make_parts(options: Options, setup: Setup, device: Any) -> Parts:
+def make_parts(options: Options, setup: Setup, device: Any) -> Parts:
+    """Make the network and the loaders.
+
+    Raises:
+        CheckpointError: the initial weights cannot be read.
+        StateDictError: they do not fit the network.
+    """
     gpunet.manual_seed(options.seed)
     model = multilayer_perceptron(**setup.network, device=device)
     if options.weights is not None:
@@ -136,14 +142,19 @@ def _train(options: Options, setup: Setup, parts: Parts, folder: RunFolder) -> i
         class_names=setup.dataset.class_names,
     )  # fmt: skip
     _print_setup(setup, parts.model, folder)
+    num_epochs = _num_lines(folder.path / METRICS)
     start = time.perf_counter()
     with _limit_blas_threads(setup, options.batch_size):
         history = trainer.fit(parts.train, parts.evaluation, epochs=options.epochs)
     seconds = time.perf_counter() - start
     _print_result(history, folder, _draw_curves(history, folder), seconds)
-    if options.report:
+    if options.report and (len(history) > num_epochs or not (folder.path / REPORT).exists()):  # of a complete run it stays
         _write_report(options, setup, history, callbacks[-1], folder)
     return _INTERRUPTED if history.ending == "interrupted" else 0
+
+
+def _num_lines(file: Path) -> int:
+    return len(file.read_bytes().splitlines()) if file.exists() else 0
 
 
 def _draw_curves(history: History, folder: RunFolder) -> bool:
@@ -189,6 +200,8 @@ def prepare(options: Options) -> Setup:
         raise ArgumentError(f"--folds {options.folds}; expected 2 or more")
     if options.fold is not None and not 1 <= options.fold <= (options.folds or 0):
         raise ArgumentError(f"--fold {options.fold}; expected 1 to {options.folds}" if options.folds else "--fold needs --folds")
+    if options.folds is not None and options.test_size != Options.test_size:
+        raise ArgumentError(f"--test-size {options.test_size} with --folds {options.folds}; expected one of the two")
     counts = {
         "epochs": options.epochs, "batch-size": options.batch_size, "accumulate": options.accumulate, "patience": options.patience,
         "save-every": options.save_every,
@@ -352,6 +365,11 @@ def _metrics_of(setup: Setup) -> dict[str, metrics.Metric]:
     return {"accuracy": metrics.Accuracy("multiclass", num_classes=classes)}
 
 
+def label(name: str) -> str:
+    """How a figure of the held-out rows, such as "val_r2", is printed."""
+    return "R²" if name == "val_r2" else name.removeprefix("val_")
+
+
 def _print_setup(setup: Setup, model: nn.Sequential, folder: RunFolder) -> None:
     dataset = setup.dataset
     kind = f"{len(dataset.class_names)} classes" if dataset.class_names else "regression"
@@ -375,7 +393,7 @@ def _print_result(history: History, folder: RunFolder, has_curves: bool, seconds
         print(f"interrupted in epoch {len(history) + 1}. Continue with: gpunet train --resume {relative}")
     if (best := history.best) is not None:
         name = next(key for key in best if key.startswith("val_") and key != "val_loss")
-        figure = f"held-out {'R²' if name == 'val_r2' else name.removeprefix('val_')} {best[name]:.4f}"
+        figure = f"held-out {label(name)} {best[name]:.4f}"
         chosen = "" if best is history.rows[-1] else f" (of epoch {best['epoch']}, which has the lowest held-out loss)"
         stopped = f", {len(history) - best['epoch']} without a lower loss" if history.ending == "early" else ""
         print(f"{figure} after {len(history)} epochs{stopped}{chosen}, {seconds:.1f} s")

@@ -78,9 +78,10 @@ def predict(run: str | os.PathLike[str], data: Any, device: Any = "cpu") -> Pred
     try:
         columns = [Column.from_json(column) for column in config["columns"]]
         values, target_name, class_names = config["standardisation"], config["target"], tuple(config["classes"])
+        loss = config["loss"]
         standardisation = Standardisation(numpy.array(values["mean"]), numpy.array(values["scale"]), values["target_mean"],
                                           values["target_scale"])  # fmt: skip
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(f"{Path(run) / 'config.json'} was not written by this version of gpunet train ({error!r})") from None
     table = open_table(data, [column.name for column in columns], config.get("has_header"))
     features = standardisation.features(encode(table, columns))
@@ -88,7 +89,7 @@ def predict(run: str | os.PathLike[str], data: Any, device: Any = "cpu") -> Pred
         parts = [model(tensor(features[i : i + _BATCH], device=device)) for i in range(0, len(features), _BATCH)]
         outputs = cat(parts)
         if class_names:
-            outputs = probabilities(outputs, config["loss"])
+            outputs = probabilities(outputs, loss)
     found = outputs.cpu().numpy()
     if not class_names:
         numbers = found[:, 0].astype(float) * standardisation.target_scale + standardisation.target_mean

@@ -64,10 +64,21 @@ def test_folds_resume_to_the_same_figures(monkeypatch: pytest.MonkeyPatch, capsy
     assert json.loads(Path("part/folds.json").read_text())["figures"] == json.loads(Path("whole/folds.json").read_text())["figures"]
 
 
+@pytest.mark.filterwarnings("ignore:R2Score. less than two rows")
+def test_figures_that_are_not_defined(capsys: pytest.CaptureFixture[str]) -> None:
+    """R² of a single row."""
+    Path("six.csv").write_text("a,y\n" + "".join(f"{i},{i + 0.5}\n" for i in (3, 1, 4, 2, 6, 5)))
+    assert train("six.csv", "--folds", 6, "--epochs", 1, "--hidden", "2", "--out", "run") == 0
+    assert "held-out R²: nan ± nan over the folds (nan, nan, nan, nan, nan, nan)" in capsys.readouterr().out
+    assert json.loads(Path("run/folds.json").read_text())["figures"]["val_r2"] == [None] * 6
+
+
 def test_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--folds 1; expected 2 or more" in error_message(capsys, "train", "--folds", 1)
     assert "--fold 4; expected 1 to 3" in error_message(capsys, "train", "--folds", 3, "--fold", 4)
     assert "--fold needs --folds" in error_message(capsys, "train", "--fold", 1)
+    assert "--test-size 0.3 with --folds 3; expected one" in error_message(capsys, "train", "--folds", 3, "--test-size", 0.3)
+    assert "'emulated'" in error_message(capsys, "train", "--folds", 3, "--device", "nothing")
     Path("few.csv").write_text("a,y\n" + "".join(f"{i},{'uv'[i % 2]}\n" for i in range(6)))
     assert "few: 3 rows of a class are too few for 4 folds" in error_message(capsys, "train", "few.csv", "--folds", 4)
     with pytest.raises(ArgumentError, match="1 folds; expected 2 or more"):

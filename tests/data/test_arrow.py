@@ -12,6 +12,8 @@ import numpy
 import pytest
 
 from gpunet.data import load
+from gpunet.data.arrow import table_of
+from gpunet.data.columns import Column
 from gpunet.errors import DataError, MissingDependencyError
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -91,6 +93,7 @@ def test_the_same_numbers_as_of_csv(make: Any, tmp_path: Path) -> None:
     (pyarrow.array([b"7", b"8", b"9"]), None),
     (pyarrow.array([7, 8, 9], pyarrow.duration("s")), None),
     (pyarrow.nulls(3), None),
+    (pyarrow.DictionaryArray.from_arrays([0, 1, 0], pyarrow.array([[7], [8]])), None),
     (pyarrow.array([None, None, float("nan")], pyarrow.float64()), None),
 ], ids=lambda v: str(getattr(v, "type", "")))  # fmt: skip
 def test_types_of_columns(values: Any, numbers: list[float] | None) -> None:
@@ -129,6 +132,41 @@ def test_invalid_tables(columns: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message) as caught:
         load(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(("values", "targets", "message"), [
+    ([1.0, 2.0, float("inf")], [None, 1.5, 2.5], "the Table, row 2, column 'a': inf is not finite"),
+    (["1", "2", "x"] + ["4"] * 20, [None, None, *range(21)], "row 2, column 'a': 'x' is not a number"),
+    ([1, 2, 3], [None, 0.5, float("inf")], "the Table, row 2, target 'y': inf is not finite"),
+])  # fmt: skip
+def test_errors_have_the_row_of_the_table_although_others_are_left_out(values: Any, targets: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(pyarrow.table({"a": values, "y": targets}))
+
+
+def test_rows_as_text() -> None:
+    def texts(values: Any) -> list[str]:
+        return [text for [text] in table_of(pyarrow.table({"a": values})).rows()]
+
+    for values, expected in [
+        (pyarrow.array([0.1, None, 1e20], pyarrow.float32()), ["0.1", "", "1e+20"]),
+        (pyarrow.array([0.1, 2**53], pyarrow.float64()), ["0.1", "9007199254740992.0"]),
+        (pyarrow.array(["u", None]).dictionary_encode(), ["u", ""]),
+        (pyarrow.array([7], pyarrow.duration("s")), ["7"]),
+        (pyarrow.array([datetime.date(2020, 1, 2)]), ["2020-01-02"]),
+    ]:
+        assert texts(values) == expected
+    assert texts(pyarrow.array([(1, 2, 3)], pyarrow.month_day_nano_interval()))[0].startswith("MonthDayNano(")
+    with pytest.raises(DataError, match="the Table: .*Nowhere/Land"):
+        texts(pyarrow.array([5], pyarrow.timestamp("s", "Nowhere/Land")))
+
+
+def test_text_that_is_missing_everywhere() -> None:
+    column = Column("colour", "category", categories=("blue", "red"))
+    for values in (pyarrow.array([float("nan"), None]), pyarrow.nulls(2), pyarrow.nulls(2, pyarrow.string())):
+        assert table_of(pyarrow.table({"colour": values})).encode(0, column).tolist() == [[0, 0], [0, 0]]
+    with pytest.raises(DataError, match="its type is double, but in training the column was text"):
+        table_of(pyarrow.table({"colour": [None, 1.5]})).encode(0, column)
 
 
 def test_sources_that_are_no_tables(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_hostile_options(text: str, tmp_path: Path) -> None:
     [
         ("# " + "x" * 200_000 + "\na,b\n1,2\n3,4.5\n", ""),
         ("a,y\n" + "1" * 5000 + ",1\n2,2\n", "inf is not finite"),
-        ("a,y\n1," + "1" * 5000 + "\n2,2\n", "row 0 is inf"),
+        ("a,y\n1," + "1" * 5000 + "\n2,2\n", "line 2, target 'y': inf is not finite"),
         ("a" * 100_000 + ",y\n1,2\n", "every row has the value 2"),
         ("x" * 200_000, "field larger than field limit"),
     ],

@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 from gpunet.data import load, split, standardise
-from gpunet.data.columns import Source, describe
+from gpunet.data.columns import Column, Source, describe
 from gpunet.errors import ArgumentError, DataError
 from gpunet.launch.random import Generator
 
@@ -256,6 +256,12 @@ def test_notes_of_the_header_and_of_numbers(csv: Any) -> None:
     assert not any("point" in note for note in load(csv("x;y\n0.234;1,5\n12.500;2,5\n999;2,5\n")).notes)
 
 
+def test_underscores_are_no_part_of_numbers() -> None:
+    for form, cell in (("plain", "1_0"), ("percentage", "1_0%"), ("thousands", "1_0"), ("decimal comma", "1_0")):
+        with pytest.raises(DataError, match=f"new.csv, line 2, column 'a': '{cell}' is no number"):
+            Column("a", "number", form).encode([cell], Source("new.csv", [2]))
+
+
 def test_encoded_categories_are_float64() -> None:
     column = describe("species", ["Adelie", "Gentoo", "Adelie"], Source("birds.csv", range(2, 5)))
     encoded = column.encode(["Gentoo"], Source("birds.csv", [2]))
@@ -338,7 +344,7 @@ def test_npz_with_its_own_split(npz: Any) -> None:
         ({"X": numpy.ones(3), "y": [0, 1, 0]}, None, r"array 'X' is float64 of shape \(3,\); expected numbers"),
         ({"X": numpy.ones((3, 2)), "y": numpy.ones((3, 2))}, None, r"array 'y' .* expected one target per row"),
         ({"X": [[1.0, 2], [numpy.nan, 3]], "y": [0, 1]}, None, "row 1, column 0 of the features is nan"),
-        ({"X": numpy.ones((3, 2)), "y": [0.5, numpy.nan, 1]}, None, "row 1 is nan"),
+        ({"X": numpy.ones((3, 2)), "y": [0.5, numpy.nan, 1]}, None, "row 1, target 'y': nan is not finite"),
         ({"X": numpy.ones((0, 2)), "y": []}, None, "no rows"),
         ({"X": numpy.ones((3, 2)), "y": numpy.array([{}, 1, 2], object)}, None, "Object arrays are not supported"),
     ],

@@ -54,6 +54,23 @@ def test_byte_pairs_merge_what_is_frequent_and_take_any_text() -> None:
     assert len(byte_pairs(["ab", "ab"], 257)) == 257
 
 
+def test_a_tokenizer_of_another_model_neither_cuts_nor_pads(tmp_path: Path) -> None:
+    vocabulary = byte_pairs()
+    tokens = vocabulary.encode(TEXT).tolist()
+    vocabulary.tokenizer.enable_truncation(3)
+    vocabulary.tokenizer.enable_padding(length=2 * len(tokens))
+    vocabulary.save(tmp_path / "tokenizer.json")
+    assert load_vocabulary(tmp_path / "tokenizer.json").encode(TEXT).tolist() == tokens
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
+def test_saved_files_have_the_usual_permissions(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    ByteVocabulary().save(tmp_path / "vocabulary.json")
+    assert (tmp_path / "vocabulary.json").stat().st_mode == (tmp_path / "other").stat().st_mode
+    assert len([*tmp_path.iterdir()]) == 2
+
+
 def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     letters = CharacterVocabulary("abc")
     with pytest.raises(DataError, match="the character 'x' at position 2 is not among the 3 of the vocabulary; .*ByteVocabulary"):
@@ -64,6 +81,11 @@ def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         letters.decode(gpunet.ones(2))
     with pytest.raises(ShapeError, match=r"tokens of shape \(1, 1\); expected one dimension"):
         letters.decode([[0]])
+    with pytest.raises(ShapeError, match="tokens in lists of several lengths; expected one dimension"):
+        letters.decode([[0], [1, 2]])
+    for function, text in ((ByteVocabulary().encode, b"ab"), (letters.encode, None), (CharacterVocabulary.of, ["ab", "c"])):
+        with pytest.raises(ArgumentError, match=f"a text of type {type(text).__name__}; expected str"):
+            function(text)  # type: ignore[operator]
     for characters in ("", "aa", ["a"]):
         with pytest.raises(ArgumentError, match="expected different characters"):
             CharacterVocabulary(characters)  # type: ignore[arg-type]

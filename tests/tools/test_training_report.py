@@ -100,6 +100,9 @@ def test_a_resumed_run_and_folds_have_reports(capsys: pytest.CaptureFixture[str]
     assert train("breast-cancer", "--report", "--epochs", 1, "--hidden", "4", "--folds", 2, "--out", "run") == 0
     first = Path("run/fold-1/report.html")
     assert "features30" in report("run/fold-2").words
+    before = first.read_bytes()
+    assert main(["train", "--resume", "run"]) == 0
+    assert first.read_bytes() == before and "No step was recorded" not in report("run/fold-1").words
     first.unlink()
     assert main(["train", "--resume", "run/fold-1"]) == 0
     assert "No step was recorded" in report("run/fold-1").words

@@ -17,6 +17,7 @@ from gpunet.vision import ops
 from gpunet.vision import transforms as T
 from gpunet.vision import tv_tensors as tv
 from gpunet.vision.transforms import functional as F
+from gpunet.vision.transforms import warp
 from gpunet.vision.transforms.mixing import symmetric_beta
 from tests.vision import torchvision_values
 
@@ -255,6 +256,24 @@ def test_rand_augment_changes_each_sample_as_if_it_were_alone(options: Any, dtyp
         assert (level == levels[n]).all()
     step = gpunet.capture(lambda x, index: keyed_result(augment, x, index))
     numpy.testing.assert_allclose(step(x, index).numpy(), found.numpy(), atol=1e-5 if dtype == "float32" else 1)
+
+
+def test_equalized_images_are_cut_off_at_0_and_1() -> None:
+    x = images(2)
+    wide = 2 * x - 0.5
+    numpy.testing.assert_array_equal(F.equalize(wide).numpy(), F.equalize(wide.clamp(0, 1)).numpy())
+
+
+def test_places_of_large_images_are_not_kept() -> None:
+    cache = warp._cached_nearest_pixels
+    cache.cache_clear()
+    augment = T.RandAugment()
+    with T.keyed(gpunet.arange(8), seed=5):
+        augment(gpunet.zeros(8, 1, 512, 513, dtype="uint8"))
+    assert cache.cache_info().currsize == 0
+    with T.keyed(gpunet.arange(8), seed=5):
+        augment(gpunet.zeros(8, 1, 8, 8, dtype="uint8"))
+    assert cache.cache_info().currsize > 0
 
 
 def keyed_result(augment: Any, x: Any, index: Any) -> Any:

@@ -265,7 +265,6 @@ def _affine_positions(back: Map, x: Any, y: Any) -> tuple[Any, Any]:
     return (d * x + (f - 0.5)) + e * y, (a * x + (c - 0.5)) + b * y
 
 
-@functools.lru_cache(32)
 def _nearest_pixels(back: Map, size: tuple[int, int], height: int, width: int) -> numpy.ndarray:
     """The nearest pixels of planes (height, width) with a border of one, int64 (pixels,), for an affine map of numbers."""
     y, x = (numpy.arange(n, dtype=numpy.float32) + 0.5 for n in size)
@@ -273,6 +272,11 @@ def _nearest_pixels(back: Map, size: tuple[int, int], height: int, width: int) -
     # + 1 for the border, + 0.5 to round
     rows, columns = (numpy.floor(p.clip(-1, n) + 1.5).astype(numpy.int64) for p, n in ((rows, height), (columns, width)))
     return (rows * (width + 2) + columns).reshape(-1)
+
+
+_cached_nearest_pixels = functools.lru_cache(32)(_nearest_pixels)
+#: The largest number of pixels whose places are cached: of all 32 results 64 MiB at most.
+_MAX_CACHED = 1 << 18
 
 
 def pixel_index(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -342,7 +346,9 @@ class NearestPixels:
 
     def write(self, result: numpy.ndarray, rows: slice, forward: Map) -> None:
         """Write images of ``rows`` to ``result``, contiguous (images, planes, h, w), by an affine map of numbers."""
-        places = _nearest_pixels(inverse(forward), result.shape[-2:], *self._size)
+        size = result.shape[-2:]
+        nearest = _cached_nearest_pixels if math.prod(size) <= _MAX_CACHED else _nearest_pixels
+        places = nearest(inverse(forward), size, *self._size)
         self._pixels[rows].take(places, axis=2, out=result.reshape(*result.shape[:2], -1), mode="clip")  # within it anyway
 
 

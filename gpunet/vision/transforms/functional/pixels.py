@@ -235,10 +235,13 @@ def autocontrast(inpt: Any) -> Any:
 
 
 def equalize(inpt: Any) -> Any:
-    """Make the 256 levels of each channel equally frequent, as Pillow's ImageOps.equalize."""
+    """Make the 256 levels of each channel equally frequent, as Pillow's ImageOps.equalize.
+
+    Numbers below 0 count as 0, and those above 1 as 1.
+    """
 
     def equalized(x: Any) -> Any:
-        levels = (x * 255.999).to("int64").reshape(-1, x.shape[-2] * x.shape[-1])
+        levels = (_unit(x) * 255.999).to("int64").reshape(-1, x.shape[-2] * x.shape[-1])
         first = (256 * arange(len(levels), device=x.device)).reshape(-1, 1)
         places = levels + first  # in a vector of the tables of all channels
         counts = _counts(places)
