@@ -388,9 +388,9 @@ for _name in dir(ndarray):
 def _find_first_owners(launches: Sequence[Launch]) -> dict[int, ndarray]:
     """Map the id of each owner to the first owner of its group of overlapping ones.
 
-    NumPy sees separate owners where another library made two arrays from one buffer.
+    NumPy and CuPy see separate owners where another library made two arrays from one buffer.
     """
-    arrays = tree_leaves([(x.arrays, x.options) for x in launches], ndarray)
+    arrays = tree_leaves([(x.arrays, x.options) for x in launches], devices.is_array)
     owners = {id(a): a for a in map(owner_of, arrays) if a.size}
     spans = sorted((*span(View(0, devices.pointer(a), a.shape, a.strides, a.dtype))[1:], key) for key, a in owners.items())
     result: dict[int, ndarray] = {}
@@ -411,7 +411,7 @@ def trace(launches: Sequence[Launch], unchunked: bool = False, untraced: bool = 
         unchunked: do not split vectors into chunks.
         untraced: let each launch be one opaque call of its kernel, for devices other than the CPU.
     """
-    result = Trace(unchunked, {} if untraced else _find_first_owners(launches), untraced)
+    result = Trace(unchunked, _find_first_owners(launches), untraced)
     for launch in launches:
         result.add_launch(launch)
     return result

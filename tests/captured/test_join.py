@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 import gpunet
 from gpunet import nn
+from gpunet.autograd import make_tensor
+from gpunet.backend import devices
 from gpunet.captured import join
 from gpunet.errors import LabelError
 from gpunet.nn import functional as F
@@ -152,6 +155,37 @@ def test_a_weight_of_two_layers(device: str) -> None:
     net = nn.Sequential(nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 20), nn.Linear(20, 10))
     net[2].weight = net[0].weight
     joined(net, device)
+
+
+def alias_of(array: Any) -> Any:
+    """Another array on the memory of one, as of another library: no base leads from one to the other."""
+    if not isinstance(array, numpy.ndarray):
+        return devices.gpu_view_without_owner(array, 0, array.shape, array.strides, array.dtype)
+    memory = types.SimpleNamespace(keeper=array, __array_interface__=array.__array_interface__)
+    return numpy.asarray(memory).view(type(array))
+
+
+def test_memory_that_two_arrays_share(device: str) -> None:
+    """A launch does not pass one that changes its operand by another array."""
+    skip_on_cpu(device)
+    found = []
+    for wrap in (lambda step: step, gpunet.capture):
+        net = perceptron().to(device)
+        optimizer, labels = adam(net.parameters()), gpunet.tensor(LABELS, device=device)
+        x = gpunet.tensor(X, device=device)
+        alias = make_tensor(alias_of(x.array))
+
+        def change() -> None:
+            optimizer.zero_grad()  # noqa: B023
+            classify(net, x, labels).backward()  # noqa: B023
+            alias.mul_(2.0)  # noqa: B023
+            optimizer.step()  # noqa: B023
+
+        step = wrap(change)
+        for _ in range(2):
+            step()
+        found.append([to_numpy(p).tobytes() for p in net.parameters()])
+    assert found[0] == found[1]
 
 
 def test_operands_that_take_much_memory_are_not_kept(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
