@@ -110,7 +110,7 @@ class Stack(Module):
             input: (n, features) for all nets, or (nets, n, features), a batch for each.
 
         Returns:
-            (nets, n, outputs).  In training mode those of stopped nets are zeros.
+            (nets, n, outputs).  In training mode the linear layers of stopped nets return zeros.
 
         Raises:
             ShapeError: the input has another shape.
@@ -239,7 +239,7 @@ class Ensemble(Module):
 
 
 class _Originals:
-    """The nets that a stack was made of, without parameters; no module, so that recorded steps do not look into it."""
+    """Copies of the nets that a stack was made of; no module, so that recorded steps do not look into it."""
 
     def __init__(self, nets: Sequence[Module]) -> None:
         self._nets = [copy.deepcopy(net) for net in nets]
@@ -329,21 +329,26 @@ def _same_places(nets: Sequence[Module]) -> list[tuple[str, list[Any]]]:
             raise StackError(f"Stack: net {number} is a {type(net).__name__}; {_EXPECTED}")
         for path, module in net.named_modules():
             _check_module(number, path, module)
+        _check_own(number, net)
     of_nets: list[dict[str, Any]] = [dict(_leaves(net)) for net in nets]
-    rows = [(path, [layers.get(path) for layers in of_nets]) for path in of_nets[0]]
+    paths = [*dict.fromkeys(path for layers in of_nets for path in layers)]
+    rows = [(path, [layers.get(path) for layers in of_nets]) for path in paths]
     for path, row in rows:
         for number, layer in enumerate(row):
-            if type(layer) is not type(row[0]) or len(of_nets[number]) != len(rows):
-                kind = "no layer" if layer is None else f"a {type(layer).__name__}"
+            if type(layer) is not type(row[0]):
+                first, kind = ("no layer" if found is None else f"a {type(found).__name__}" for found in (row[0], layer))
                 raise StackError(
-                    f"Stack: net 0 has a {type(row[0]).__name__} in {path!r}, net {number} {kind}; expected the same kinds of "
-                    "layers in the same places"
+                    f"Stack: net 0 has {first} in {path!r}, net {number} {kind}; expected the same kinds of layers in the same "
+                    "places"
                 )
             if _settings(layer) != _settings(row[0]):
                 raise StackError(
                     f"Stack: {path!r} is {row[0]!r} in net 0 and {layer!r} in net {number}; expected the same settings, device and "
                     "dtype"
                 )
+    for number, layers in enumerate(of_nets):
+        if [*layers] != paths:
+            raise StackError(f"Stack: the layers of net 0 are {paths}, those of net {number} {[*layers]}; expected the same order")
     linear: list[list[Any]] = [row for _, row in rows if isinstance(row[0], Linear)]
     if not linear:
         raise StackError("Stack: the nets have no nn.Linear; expected one or more")
@@ -371,6 +376,19 @@ def _check_module(number: int, path: str, module: Module) -> None:
         raise StackError(f"{described}, which cannot be stacked; {_EXPECTED}")
     if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
         raise StackError(f"{described} with hooks, which would see all nets at once; remove them")
+
+
+def _check_own(number: int, net: Sequential) -> None:
+    """Raise StackError if layers of a net share parameters, or one has the name of the stack's own buffer."""
+    owners: dict[int, str] = {}
+    for path, layer in _leaves(net):
+        for parameter in layer._parameters.values():
+            if parameter is not None and (other := owners.setdefault(id(parameter), path)) != path:
+                raise StackError(
+                    f"Stack: {other!r} and {path!r} of net {number} share a parameter; expected layers with parameters of their own"
+                )
+    if "active" in net._modules:
+        raise StackError(f"Stack: net {number} has a layer of the name 'active', which a stack uses itself; rename the layer")
 
 
 def _settings(layer: Any) -> Any:

@@ -102,3 +102,9 @@ def _(saved, dy, *, advances, need):
     dx = empty(dy.array.shape, dy.array.dtype, dy.array)
     stacked_dropout(dx, None, start, dy.array, kept, advances=False)
     return dx, None, None
+
+
+@stacked_drop.composed_backward
+def _(saved, dy, *, advances, need):
+    start, kept = saved
+    return stacked_drop(dy, start, kept, advances=False), None, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -216,6 +217,27 @@ def test_dropout_has_a_probability_and_a_seed_for_each_net() -> None:
     assert len({*drawn[:, 0].tolist()}) == 4
 
 
+def test_dropout_in_a_gradient_that_can_be_differentiated() -> None:
+    stack = nn.Stack([nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Dropout(0.5), nn.Linear(6, 3)) for _ in range(2)], seeds=[1, 2])
+    x = gpunet.ones(5, 4, requires_grad=True)
+    y = stack(x).sum()
+    (expected,) = gpunet.autograd.grad(y, [x], retain_graph=True)
+    (found,) = gpunet.autograd.grad(y, [x], create_graph=True)
+    numpy.testing.assert_allclose(found.detach().numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+    (second,) = gpunet.autograd.grad((found * found).sum(), [x])
+    assert (second != 0).any()
+
+
+def shared_parameters(weight_only: bool) -> nn.Sequential:
+    first, last = nn.Linear(3, 3), nn.Linear(3, 3)
+    last.weight = first.weight
+    return nn.Sequential(first, nn.ReLU(), last if weight_only else first)
+
+
+def named(*names: str) -> nn.Sequential:
+    return nn.Sequential(OrderedDict((name, nn.Linear(2, 2)) for name in names))
+
+
 def test_losses_of_shared_and_own_targets() -> None:
     stack = nn.Stack([make(seed) for seed in SEEDS[:2]])
     x = gpunet.tensor(numpy.random.default_rng(1).normal(size=(2, 9, 5)).astype("float32"))
@@ -312,6 +334,11 @@ def test_ensemble() -> None:
         ([nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.Sequential(nn.Linear(2, 2), nn.Tanh())], "net 1 a Tanh"),
         ([nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.Linear(2, 2), nn.Tanh())], "the same kinds of layers"),
         ([nn.Sequential(nn.Linear(2, 2, bias=b)) for b in (True, False)], "the same settings"),
+        ([nn.Sequential(nn.Linear(2, 2), nn.Tanh()), nn.Sequential(nn.Linear(2, 2))], "a Tanh in '1', net 1 no layer"),
+        ([named("a", "b"), named("b", "a")], "expected the same order"),
+        ([named("active")], "a layer of the name 'active'"),
+        ([shared_parameters(weight_only=True)], "'0' and '2' of net 0 share a parameter"),
+        ([shared_parameters(weight_only=False)], "'0' and '2' of net 0 share a parameter"),
         ([nn.Sequential(nn.Linear(2, 2), nn.LeakyReLU(a)) for a in (0.1, 0.2)], "the same settings"),
     ],
 )
