@@ -158,13 +158,17 @@ def _checked_interval(name: str, interval: Interval) -> Interval:
         raise ArgumentError(f"sweep: {name} from {interval.low:g} to {interval.high:g}; expected names")
     if parameter.kind == "sizes" and not interval.is_whole:
         raise ArgumentError(f"sweep: {name} from {interval.low:g} to {interval.high:g}; expected whole numbers, such as 8:64:int")
+    if parameter.kind == "whole":
+        interval = interval._replace(is_whole=True)
     low = max(parameter.low, 1.0 if parameter.kind == "sizes" else 0.0)
     is_empty = not interval.low < interval.high or (interval.is_log and not interval.low > 0.0)
-    if is_empty or interval.low < low or not interval.high <= parameter.high:
+    if is_empty or interval.low < low or not interval.high < parameter.high:
         raise ArgumentError(
             f"sweep: {name} from {interval.low:g} to {interval.high:g}{' by its logarithm' if interval.is_log else ''}; expected "
-            f"an interval in [{low:g}, {parameter.high:g}{')' if parameter.high == math.inf else ']'}, above 0 by the logarithm"
+            f"an interval in [{low:g}, {parameter.high:g}), above 0 by the logarithm"
         )
+    if interval.is_whole and not (interval.low == int(interval.low) and interval.high == int(interval.high)):
+        raise ArgumentError(f"sweep: {name} from {interval.low:g} to {interval.high:g}; expected an interval between whole numbers")
     return interval
 
 
@@ -184,8 +188,9 @@ def check_value(name: str, value: Any) -> Any:
             raise ArgumentError(f"sweep: {name} = {value!r}; expected positive integers separated by commas, such as 64,32")
         return ",".join(str(int(text)) for text in texts)
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        text = str(value).strip()  # a float would round large whole numbers
+        number = int(text) if parameter.kind == "whole" and text.isdecimal() else float(value)
+    except (OverflowError, TypeError, ValueError):
         number = math.nan
     is_right = parameter.low <= number < parameter.high and (parameter.kind == "number" or number == int(number))
     if not is_right:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,17 +77,16 @@ def sweep(
         folder: new, empty, or that of the same sweep.
 
     Raises:
-        ArgumentError, ShapeError, DataError: an argument is not valid, or the folder is that of another sweep.
+        ArgumentError, ShapeError, DataError: an argument is not valid, or the folder is that of another sweep, has other files,
+            or cannot be written.
         MissingDependencyError: a package of the sampler, of joblib or of MPI is not installed.
         CheckpointError: a file in the folder is damaged, or another process uses the folder.
     """
     parsed = parse_ranges(ranges)
-    for name, value, low in (
-        ("trials", trials, 1), ("epochs", epochs, 1), ("stack_size", stack_size, 1), ("patience", patience, 1),
-        ("halving", halving, 2),
-    ):  # fmt: skip
-        if value is not None and value < low:
-            raise ArgumentError(f"sweep: {name}={value}; expected {low} or more")
+    trials, epochs, stack_size = _whole("trials", trials, 1), _whole("epochs", epochs, 1), _whole("stack_size", stack_size, 1)
+    seed = _whole("seed", seed, 0)
+    patience = None if patience is None else _whole("patience", patience, 1)
+    halving = None if halving is None else _whole("halving", halving, 2)
     rows, classes = _rows_of(x, y, task, held_out, seed)
     outputs = rows.y.shape[1] if classes is None else len(classes)
     settings = Settings(outputs, epochs, patience, halving, seed, device, capture)
@@ -102,6 +102,17 @@ def sweep(
         result = SweepResult(parsed, found, rows.x.shape[1], outputs, classes)
         store.finish(result)
     return result
+
+
+def _whole(name: str, value: Any, low: int) -> int:
+    """Return an argument that is a whole number of ``low`` or more.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, numpy.integer)) or value < low:
+        raise ArgumentError(f"sweep: {name}={value!r}; expected a whole number of {low} or more")
+    return int(value)
 
 
 def _run(
@@ -161,25 +172,34 @@ def _rows_of(x: Any, y: Any, task: str, held_out: Any, seed: int) -> tuple[Rows,
     if is_classification and targets.ndim != 1:
         raise ShapeError(f"sweep: y has shape {targets.shape}; expected labels (n,) of a classification")
     if isinstance(held_out, (tuple, list)):
+        if len(held_out) != 2:
+            raise ArgumentError(f"sweep: held_out has {len(held_out)} items; expected a share of the rows, or a pair (x, y)")
         other_x, other_y = _inputs_of(held_out[0], "held_out[0]"), _as_array(held_out[1])
-        if other_x.shape[1:] != inputs.shape[1:] or other_y.shape[1:] != targets.shape[1:] or len(other_x) != len(other_y):
+        if other_x.shape[1:] != inputs.shape[1:] or other_y.shape[1:] != targets.shape[1:] or not 0 < len(other_x) == len(other_y):
             raise ShapeError(
                 f"sweep: held_out has shapes {other_x.shape} and {other_y.shape}; expected rows such as those of x "
                 f"{inputs.shape} and y {targets.shape}"
             )
     else:
-        count = round(float(held_out) * len(inputs))
+        share = held_out if isinstance(held_out, (int, float, numpy.number)) else math.nan
+        count = round(float(share) * len(inputs)) if 0.0 < share < 1.0 else 0
         if not 0 < count < len(inputs):
-            raise ArgumentError(f"sweep: held_out={held_out} of {len(inputs)} rows; expected a share with rows on both sides")
+            raise ArgumentError(f"sweep: held_out={held_out!r} of {len(inputs)} rows; expected a share with rows on both sides")
         order = numpy.random.default_rng(seed).permutation(len(inputs))
         other_x, other_y = inputs[order[:count]], targets[order[:count]]
         inputs, targets = inputs[order[count:]], targets[order[count:]]
     if not is_classification:
+        for target in (targets, other_y):
+            if not _is_number(target):
+                raise DataError(f"sweep: y has the dtype {target.dtype}; expected numbers of a regression")
         parts = [target.astype(numpy.float32).reshape(len(target), -1) for target in (targets, other_y)]
         if not all(numpy.isfinite(part).all() for part in parts):
             raise DataError("sweep: y has numbers that are not finite")
         return Rows(inputs, parts[0], other_x, parts[1]), None
-    classes = numpy.unique(targets)
+    try:
+        classes = numpy.unique(targets)
+    except TypeError as error:
+        raise DataError(f"sweep: the labels cannot be sorted ({error}); expected labels of one type") from None
     if len(unknown := numpy.setdiff1d(other_y, classes)):
         raise DataError(f"sweep: the held-out rows have the label {str(unknown[0])!r}, which no training row has")
     return Rows(inputs, numpy.searchsorted(classes, targets), other_x, numpy.searchsorted(classes, other_y)), classes
@@ -191,13 +211,16 @@ def _as_array(values: Any) -> numpy.ndarray:
 
 def _inputs_of(values: Any, name: str) -> numpy.ndarray:
     array = _as_array(values)
-    is_number = any(of_kind(array.dtype) for of_kind in (is_floating, is_integer, is_boolean))
-    if array.ndim != 2 or not is_number or not array.shape[1]:
+    if array.ndim != 2 or not _is_number(array) or not array.shape[1]:
         raise ShapeError(f"sweep: {name} has shape {array.shape} and dtype {array.dtype}; expected numbers (n, f)")
     array = numpy.ascontiguousarray(array, numpy.float32)
     if not numpy.isfinite(array).all():
         raise DataError(f"sweep: {name} has numbers that are not finite")
     return array
+
+
+def _is_number(array: numpy.ndarray) -> bool:
+    return any(of_kind(array.dtype) for of_kind in (is_floating, is_integer, is_boolean))
 
 
 def _digest(rows: Rows) -> str:
@@ -209,6 +232,22 @@ def _digest(rows: Rows) -> str:
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------------
+
+
+def create_folder(path: Path) -> None:
+    """Create the folder of a sweep, or check that it is empty or has a sweep.
+
+    Raises:
+        ArgumentError: it has other files, or cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        names = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise ArgumentError(f"sweep: cannot write the folder {path}: {error.strerror or error}; choose another folder") from None
+    others = sorted({*names} - {STACKS, OPTIONS})
+    if others and CONFIG not in others:
+        raise ArgumentError(f"sweep: folder {path} has {others[0]}, but no sweep; expected a new or empty folder")
 
 
 class _Store:
@@ -225,15 +264,14 @@ class _Store:
         self._lock: FolderLock | None = None
 
     def __enter__(self) -> _Store:
-        if self.path is None:
+        if self.path is None or not self._is_writer:
             return self
-        (self.path / STACKS).mkdir(parents=True, exist_ok=True)
-        if not self._is_writer:
-            return self
+        create_folder(self.path)
         self._lock = FolderLock(self.path)
         self._lock.__enter__()
         try:
             self._check_config()
+            (self.path / STACKS).mkdir(exist_ok=True)
             for folder in (self.path, self.path / STACKS):
                 remove_leftovers(folder)
         except BaseException:
@@ -249,10 +287,6 @@ class _Store:
         assert self.path is not None
         file = self.path / CONFIG
         if not file.exists():
-            names = [entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")]
-            others = sorted({*names} - {STACKS, OPTIONS})
-            if others:
-                raise ArgumentError(f"sweep: folder {self.path} has {others[0]}, but no sweep; expected a new or empty folder")
             with replacing(file) as temporary:
                 Path(temporary).write_text(json.dumps(self._config, indent=2) + "\n", encoding="utf-8")
             return
@@ -279,7 +313,11 @@ class _Store:
         if record.get("trials") != job.trials or record.get("parameters") != json.loads(json.dumps(job.parameters)):
             raise CheckpointError(f"{stem}.json has other trials than the sampler drew; start the sweep in a new folder")
         weights = checkpoint.load(stem.with_suffix(".safetensors"))
-        return [Outcome(**outcome) for outcome in record["outcomes"]], [weights[str(n)].numpy() for n in range(len(weights))]
+        try:
+            outcomes = [Outcome(**outcome) for outcome in record["outcomes"]]
+            return outcomes, [weights[str(number)].numpy() for number in range(len(weights))]
+        except (KeyError, TypeError):
+            raise CheckpointError(f"{stem}.json or the weights beside it are damaged; start the sweep in a new folder") from None
 
     def finish(self, result: SweepResult) -> None:
         """Write table and picture; without matplotlib there is no picture."""
@@ -368,7 +406,7 @@ def _team_of(jobs: int | str | None) -> _Team:
         return _MpiTeam()
     if jobs == 1:
         return _Team()
-    if jobs is not None and (isinstance(jobs, str) or jobs < 1):
+    if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
         raise ArgumentError(f"sweep: jobs={jobs!r}; expected 1 or more, None for joblib's active backend, or 'mpi'")
     return _JoblibTeam(jobs)
 

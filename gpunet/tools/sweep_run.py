@@ -15,7 +15,7 @@ from gpunet.errors import ArgumentError, CheckpointError
 from gpunet.launch.random import Generator
 from gpunet.sweeps import SweepResult
 from gpunet.sweeps.ranges import PARAMETERS
-from gpunet.sweeps.run import OPTIONS
+from gpunet.sweeps.run import CONFIG, OPTIONS, create_folder
 from gpunet.tools.training_options import read_options
 from gpunet.train.files import replacing
 
@@ -84,12 +84,15 @@ def _options_of(given: dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
                 f"--resume {resumed} with --{others[0].replace('_', '-')}; a resumed sweep has the options that it began with"
             )
         try:
-            known = json.loads((Path(resumed) / OPTIONS).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            known = dict(json.loads((Path(resumed) / OPTIONS).read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError) as error:
             raise CheckpointError(f"{resumed} is no folder of gpunet sweep ({error})") from None
         return {**known, **given}, Path(resumed)
     values = {} if config is None else {str(key).replace("-", "_"): value for key, value in read_options(config).items()}
-    values = {**values.pop("ranges", {}), **values}  # they may stand in a table of their own
+    ranges = values.pop("ranges", {})  # they may stand in a table of their own
+    if not isinstance(ranges, Mapping):
+        raise ArgumentError(f"gpunet sweep: ranges = {ranges!r} in {config}; expected a table of hyperparameters")
+    values = {**ranges, **values}
     values = {str(key).replace("-", "_"): value for key, value in values.items()} | given
     known_names = {*_DEFAULTS, *map(_option_of, PARAMETERS)}
     for name, value in values.items():
@@ -117,12 +120,11 @@ def _free_name(name: str) -> Path:
 
 
 def _keep_options(folder: Path, options: Mapping[str, Any]) -> None:
-    """Write the options, for ``--resume``, into a new folder."""
-    file = folder / OPTIONS
-    if file.exists():
+    """Write the options, for ``--resume``, into a folder in which no sweep has begun."""
+    create_folder(folder)
+    if (folder / CONFIG).exists():
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as temporary:
+    with replacing(folder / OPTIONS) as temporary:
         kept = {name: value for name, value in options.items() if name not in (*_FREE, "out")}
         Path(temporary).write_text(json.dumps({"jobs": "1", **kept}, indent=2) + "\n", encoding="utf-8")
 

@@ -44,6 +44,17 @@ def test_a_sweep_and_its_resumption(capsys: Any) -> None:
     assert [row["loss"] for row in table("found")] == [row["loss"] for row in rows]
 
 
+def test_a_folder_keeps_the_options_of_the_sweep_that_began() -> None:
+    assert main(["sweep", *GRID, "--lr", "x", "--out", "found"]) == 2
+    assert main(["sweep", *GRID, "--lr", "1e-3", "--out", "found"]) == 0
+    assert main(["sweep", *GRID, "--lr", "1e-2", "--out", "found"]) == 2
+    assert main(["sweep", "--resume", "found"]) == 0
+    (Path("other")).mkdir()
+    Path("other/notes.txt").write_text("")
+    assert main(["sweep", *GRID, "--lr", "1e-3", "--out", "other"]) == 2
+    assert [path.name for path in Path("other").iterdir()] == ["notes.txt"]
+
+
 def test_options_of_a_file(capsys: Any) -> None:
     Path("sweep.toml").write_text(
         'data = "diabetes"\ntrials = 3\nepochs = 1\ncapture = "numpy"\ndevice = "cpu"\nout = "runs/a"\n'
@@ -77,7 +88,11 @@ def test_wrong_options(options: list[str], message: str, capsys: Any) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [('trial = 3\nlr = "0.1"\n', "unknown option 'trial'"), ('trials = "3"\nlr = "0.1"\n', "trials = '3'; expected int")],
+    [
+        ("ranges = 3\n", "expected a table of hyperparameters"),
+        ('trial = 3\nlr = "0.1"\n', "unknown option 'trial'"),
+        ('trials = "3"\nlr = "0.1"\n', "trials = '3'; expected int"),
+    ],
 )
 def test_wrong_files(text: str, message: str, capsys: Any) -> None:
     Path("sweep.toml").write_text(text, encoding="utf-8")

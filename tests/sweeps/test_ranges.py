@@ -39,7 +39,11 @@ def test_ranges_from_text_and_values() -> None:
         ({"lr": "1e-1:1e-4"}, "an interval in"),
         ({"lr": "0:1:log"}, "above 0 by the logarithm"),
         ({"dropout": 1.0}, r"a number in \[0, 1\)"),
-        ({"dropout": "0:1.5"}, r"an interval in \[0, 1\]"),
+        ({"dropout": "0:1.5"}, r"an interval in \[0, 1\)"),
+        ({"momentum": "0:1"}, r"an interval in \[0, 1\)"),
+        ({"lr": Interval(0.0, math.inf)}, "an interval in"),
+        ({"batch_size": "1.5:3.2"}, "between whole numbers"),
+        ({"hidden": "8:16.5:int"}, "between whole numbers"),
         ({"batch_size": 2.5}, "a whole number"),
         ({"hidden": "0"}, "positive integers"),
         ({"hidden": "8:16"}, "whole numbers, such as 8:64:int"),
@@ -50,6 +54,12 @@ def test_ranges_from_text_and_values() -> None:
 def test_wrong_ranges(ranges: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         parse_ranges(ranges)
+
+
+def test_whole_numbers() -> None:
+    large = 2**53 + 1
+    found = parse_ranges({"batch_size": Interval(4, 9), "seed": [large, str(large), 2.0]})
+    assert found == {"batch_size": Interval(4, 9, is_whole=True), "seed": Choice((large, large, 2))}
 
 
 def test_values_of_an_interval() -> None:

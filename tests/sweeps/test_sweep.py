@@ -184,6 +184,9 @@ def test_folders_of_other_sweeps(tmp_path: Path) -> None:
     (tmp_path / "b" / "notes.txt").write_text("")
     with pytest.raises(ArgumentError, match=r"has notes\.txt, but no sweep"):
         sweep(tmp_path / "b")
+    assert os.listdir(tmp_path / "b") == ["notes.txt"]
+    with pytest.raises(ArgumentError, match=r"cannot write the folder .*notes\.txt: "):
+        sweep(tmp_path / "b" / "notes.txt")
     (tmp_path / "a" / "sweep.json").write_text("{")
     with pytest.raises(CheckpointError, match="is damaged"):
         sweep(tmp_path / "a", trials=2, epochs=1)
@@ -191,6 +194,9 @@ def test_folders_of_other_sweeps(tmp_path: Path) -> None:
     record = tmp_path / "c" / "stacks" / "00000.json"
     record.write_text(json.dumps({**json.loads(record.read_text()), "trials": [7]}))
     with pytest.raises(CheckpointError, match="other trials than the sampler drew"):
+        sweep(tmp_path / "c", trials=2, epochs=1)
+    record.write_text(json.dumps({**json.loads(record.read_text()), "trials": [0], "outcomes": [{}]}))
+    with pytest.raises(CheckpointError, match="are damaged"):
         sweep(tmp_path / "c", trials=2, epochs=1)
 
 
@@ -203,6 +209,15 @@ def test_wrong_arguments() -> None:
         ({"task": "ranking"}, ArgumentError, "task='ranking'"),
         ({"jobs": 0}, ArgumentError, "jobs=0"),
         ({"jobs": "two"}, ArgumentError, "jobs='two'"),
+        ({"jobs": 1.5}, ArgumentError, "jobs=1.5"),
+        ({"trials": 2.5}, ArgumentError, "trials=2.5; expected a whole number of 1 or more"),
+        ({"epochs": "3"}, ArgumentError, "epochs='3'"),
+        ({"patience": 0}, ArgumentError, "patience=0"),
+        ({"seed": -1}, ArgumentError, "seed=-1; expected a whole number of 0 or more"),
+        ({"held_out": "a"}, ArgumentError, "held_out='a'"),
+        ({"held_out": numpy.nan}, ArgumentError, "held_out=nan"),
+        ({"held_out": (x,)}, ArgumentError, "held_out has 1 items"),
+        ({"held_out": (x[:0], y[:0])}, ShapeError, "held_out has shapes"),
         ({"held_out": (x, y[:5])}, ShapeError, "held_out has shapes"),
         ({"held_out": (x, numpy.array(["other"] * len(x)))}, DataError, "label 'other'"),
     ):
@@ -214,6 +229,10 @@ def test_wrong_arguments() -> None:
         gpunet.sweep(x[0], y, RANGES)
     with pytest.raises(DataError, match="not finite"):
         gpunet.sweep(numpy.full_like(x, numpy.nan), y, RANGES)
+    with pytest.raises(DataError, match="expected numbers of a regression"):
+        gpunet.sweep(x, y.astype(str), RANGES, task="regression")
+    with pytest.raises(DataError, match="labels of one type"):
+        gpunet.sweep(x, numpy.array([1, "a"] * 60, object), RANGES)
 
 
 # ---- processes ------------------------------------------------------------------------------------------------------------
