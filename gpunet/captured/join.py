@@ -50,13 +50,11 @@ def _members(remaining: dict[int, Call], last: int, kernel: Kernel) -> tuple[lis
     num_bytes = _num_bytes(remaining[last])
     for number in sorted((n for n in remaining if n < last and remaining[n].function is kernel), reverse=True):
         call = remaining[number]
+        joined = kernel.join([_arguments(remaining[n]) for n in (number, *members)])  # first, since it takes the least time
+        if joined is None or num_bytes + _num_bytes(call) > MOST_BYTES:
+            continue
         between = [c for n, c in remaining.items() if number < n < last and n not in members]
-        if num_bytes + _num_bytes(call) > MOST_BYTES or not _can_pass(call, between):
-            continue
-        if any(_depend(_used(call), _used(remaining[n])) for n in members):
-            continue
-        joined = kernel.join([_arguments(remaining[n]) for n in (number, *members)])
-        if joined is not None:
+        if _can_pass(call, between) and not any(_depend(_used(call), _used(remaining[n])) for n in members):
             members, found, num_bytes = [number, *members], joined, num_bytes + _num_bytes(call)
     return members, found
 
