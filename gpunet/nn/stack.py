@@ -84,9 +84,9 @@ class Stack(Module):
                     raise StackError(f"Stack: the nets have {widths} outputs in {path!r}; expected the same number")
                 mask = None if len(widths) == 1 else _mask(row, device, dtype)
             elif isinstance(first, Dropout):
+                num_dropouts += 1  # the numbers from 0 on are those of weights that were drawn with the same seed
                 counter = numpy.array([0, num_dropouts << 40], numpy.uint64)
                 layer = _StackedDropout([module.p for module in row], streams + counter)
-                num_dropouts += 1
             else:
                 layer = _StackedActivation(copy.deepcopy(first), mask)
             self._paths.append(path)

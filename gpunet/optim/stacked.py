@@ -329,7 +329,8 @@ class _StackOptimizer(Optimizer):
             bump_version(tensor)
 
 
-_RATE, _POSITIVE, _BETA = (0.0, math.inf), (1e-300, math.inf), (0.0, 1.0)
+#: The bounds of eps begin at the smallest normal float32: padded weights, whose averages are 0, must not become 0 / 0.
+_RATE, _POSITIVE, _BETA = (0.0, math.inf), (2.0**-126, math.inf), (0.0, 1.0)
 
 
 class StackSGD(_StackOptimizer):

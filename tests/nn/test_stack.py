@@ -212,6 +212,10 @@ def test_dropout_has_a_probability_and_a_seed_for_each_net() -> None:
     numpy.testing.assert_allclose(numpy.unique(dropped[1].numpy()), [0.0, 4 / 3], rtol=1e-6)
     again: Any = stack.get_submodule("0")(x, None)
     assert (again[1] != dropped[1]).any(), "the stream goes on"
+    gpunet.manual_seed(5)
+    of_weights: Any = F.dropout(x, 0.25) != 0
+    fresh: Any = nn.Stack(nets, seeds=[5] * 4).get_submodule("0")(x, None)
+    assert ((fresh[1] != 0) != of_weights).any(), "not the numbers of weights that were drawn with the same seed"
     gpunet.manual_seed(0)
     drawn = nn.Stack(nets).get_submodule("0").streams.numpy()
     assert len({*drawn[:, 0].tolist()}) == 4
@@ -366,8 +370,11 @@ def test_hooks_and_wrong_arguments() -> None:
         stack.stop([1])
     with pytest.raises(ShapeError, match="one for each net"):
         stack.stop([True, False])
-    with pytest.raises(ArgumentError, match="eps of net 0 is 0"):
-        optim.StackAdam(stack, eps=0.0)
+    for eps in (0.0, 1e-50):
+        with pytest.raises(ArgumentError, match=f"eps of net 0 is {eps:g}"):
+            optim.StackAdam(stack, eps=eps)
+    with pytest.raises(ArgumentError, match="group 0 of StackSGD has no 'lr' to schedule"):
+        optim.lr_scheduler.StepLR(optim.StackSGD(stack), 2)
 
 
 @pytest.mark.exhaustive

@@ -36,7 +36,7 @@ class LRScheduler:
         verbose: deprecated, and has no effect.
 
     Raises:
-        ArgumentError: an option is out of range, or a group has no "initial_lr" to continue from.
+        ArgumentError: an option is out of range, or a group has no "lr", or no "initial_lr" to continue from.
         DtypeError: ``optimizer`` is not an optimizer.
     """
 
@@ -58,6 +58,11 @@ class LRScheduler:
         graph_break(f"creating a {type(self).__name__}", "create it before the step is recorded")
         self.optimizer = optimizer
         for number, group in enumerate(optimizer.param_groups):
+            if "lr" not in group:
+                raise ArgumentError(
+                    f"{type(self).__name__}: group {number} of {type(optimizer).__name__} has no 'lr' to schedule; the "
+                    "optimizer of a stack takes new learning rates by set_numbers(lr=...)"
+                )
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
             elif "initial_lr" not in group:
