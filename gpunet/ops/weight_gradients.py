@@ -14,7 +14,7 @@ import numpy
 from gpunet.backend.dtypes import accumulator
 from gpunet.launch.kernel import Arguments, Geometry, Kernel, Workspace
 from gpunet.launch.list_kernel import ListKernel, list_kernel
-from gpunet.ops.gemm import LOOPS, SIMT, Cut, whole_flag
+from gpunet.ops.gemm import SIMT, Cut, whole_flag
 from gpunet.ops.linear import linear_backward_weight
 
 #: Gradients of one launch: a kernel has 4 KB of parameters.
@@ -124,7 +124,7 @@ def _(launches: Sequence[Arguments]) -> tuple[Kernel, Arguments] | None:
         return None
     tile = common_tile(cuts)
     with_bias = [number for number, (arrays, _) in enumerate(launches) if arrays[1] is not None]
-    if tile is None or tile not in LOOPS[cuts[0].math] or len(launches) + len(with_bias) > CAPACITY:
+    if tile is None or len(launches) + len(with_bias) > CAPACITY:
         return None
     of = [*launches, *(launches[number] for number in with_bias)]
     cuts = [_in_tiles(cut, tile, *arrays[0].shape) for (arrays, _), cut in zip(launches, cuts)]

@@ -15,7 +15,7 @@ from gpunet.autograd import no_grad
 from gpunet.backend.devices import Device
 from gpunet.data.randomness import preserved_globals
 from gpunet.errors import ArgumentError
-from gpunet.nn import Dropout, Ensemble, Sequential, Stack
+from gpunet.nn import Ensemble, Sequential, Stack
 from gpunet.ops.creation import as_tensor
 from gpunet.sweeps.ranges import Interval, Range
 from gpunet.sweeps.training import Outcome, build_net, shared_by_stack
@@ -90,12 +90,8 @@ class SweepResult:
                 "activation, optimizer and batch size of the best one"
             )
         chosen = sorted(fitting, key=lambda trial: (trial.loss, trial.number))[:count]
-        nets = [self.net(trial.number, device) for trial in chosen]
-        for net in nets:
-            for module in net.modules():
-                if isinstance(module, Dropout):
-                    module.p = 0.0
-        ensemble: Ensemble = Ensemble(Stack(nets, seeds=[0] * count), probabilities=self.classes is not None).eval()
+        nets = Stack([self.net(trial.number, device) for trial in chosen], seeds=range(count))
+        ensemble: Ensemble = Ensemble(nets, probabilities=self.classes is not None).eval()
         return ensemble
 
     def write_table(self, path: str | os.PathLike[str]) -> None:
