@@ -131,8 +131,8 @@ GRADIENTS: list[Row] = [
     ("x = torch.zeros(0, requires_grad=True); torch.ones(3).as_strided_scatter(x, (0,), (1,)).sum().backward()", "x.grad", []),
     (
         "x = t([[2.581, 1.0, 0.869], [1.0, 0.375, 2.125]], dtype=torch.float64, requires_grad=True); "
-        "w = t([[-1.5, 2, 2], [0.5, 0.5, 1]]).double(); "
-        "g, = torch.autograd.grad(torch.linalg.lu_factor_ex(x)[0], x, w, create_graph=True); g.backward(2 * w)",
+        "w, v = t([[[-1.5, 2, 2], [0.5, 0.5, 1]], [[-1, 2, 3], [1, 0.5, 0.5]]]).double(); "
+        "g, = torch.autograd.grad(torch.linalg.lu_factor_ex(x)[0], x, w, create_graph=True); g.backward(v)",
         "x.grad[1, 1]", 0.0,
     ),
     (
