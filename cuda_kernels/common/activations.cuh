@@ -71,7 +71,9 @@ struct GeluTanh {  // z (1 + t) / 2, t = tanh(sqrt(2 / pi) (z + 0.044715 z^3)); 
   static __device__ T forward(T z, T) { return z * (T(0.5) * (T(1) + inner(z))); }
   template <class T>
   static __device__ T derivative(T z, T) {
-    const T t = inner(z), slope = z * (T(SCALE) + T(3 * SCALE * CUBE) * z * z);
+    // beyond 10 tanh is constant, and the square of z may overflow; NaN comes from t
+    const T t = inner(z), near = fmin(fmax(z, T(-10)), T(10));
+    const T slope = near * (T(SCALE) + T(3 * SCALE * CUBE) * near * near);
     return T(0.5) * (T(1) + t + slope * (T(1) - t * t));
   }
 };

@@ -15,7 +15,7 @@ import numpy
 from gpunet.autograd import Tensor
 from gpunet.backend.devices import Array
 from gpunet.launch.memory import as_0d_arrays, scratch, zeros_like
-from gpunet.ops.elementwise import erf, exp, expm1, log1p, maximum, where
+from gpunet.ops.elementwise import erf, exp, expm1, log1p, maximum, minimum, where
 from gpunet.ops.special import erf_into
 
 
@@ -119,6 +119,8 @@ def _gelu_backward(dz, dy, z, alpha):
 
 
 _GELU_SCALE, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
+#: Beyond it tanh is 1 or -1 in every dtype.  Its argument is limited where squares would overflow.
+_GELU_LIMIT = 10.0
 
 
 def _gelu_tanh_inner(t, z):
@@ -142,10 +144,11 @@ def _gelu_tanh_backward(dz, dy, z, alpha):
     # 0.5 (1 + t) + 0.5 z (1 - t^2) sqrt(2 / pi) (1 + 3 * 0.044715 z^2)
     t, slope, square = (scratch(z.shape, z.dtype, slot) for slot in range(3))
     _gelu_tanh_inner(t, z)
-    numpy.multiply(z, z, out=slope)
-    slope *= z.dtype.type(3 * _GELU_SCALE * _GELU_CUBE)
-    slope += z.dtype.type(_GELU_SCALE)
-    slope *= z
+    numpy.clip(z, -_GELU_LIMIT, _GELU_LIMIT, out=slope)
+    numpy.multiply(slope, slope, out=square)
+    square *= z.dtype.type(3 * _GELU_SCALE * _GELU_CUBE)
+    square += z.dtype.type(_GELU_SCALE)
+    slope *= square
     numpy.multiply(t, t, out=square)
     numpy.subtract(1, square, out=square)
     slope *= square
@@ -453,13 +456,20 @@ def _gelu_composed_backward(dy, z, alpha):
     return dy * (0.5 * (1.0 + erf(z * math.sqrt(0.5))) + z * density)
 
 
+def _gelu_tanh_inner_composed(z):
+    """(t, z), z limited to where t depends on it."""
+    near = maximum(minimum(z, _GELU_LIMIT), -_GELU_LIMIT)
+    return _tanh_composed(_GELU_SCALE * (near + _GELU_CUBE * near * near * near)), near
+
+
 def _gelu_tanh_composed(z, alpha):
-    return 0.5 * z * (1.0 + _tanh_composed(_GELU_SCALE * (z + _GELU_CUBE * z * z * z)))
+    return 0.5 * z * (1.0 + _gelu_tanh_inner_composed(z)[0])
 
 
 def _gelu_tanh_composed_backward(dy, z, alpha):
-    t = _tanh_composed(_GELU_SCALE * (z + _GELU_CUBE * z * z * z))
-    return dy * (0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * (_GELU_SCALE + 3.0 * _GELU_SCALE * _GELU_CUBE * z * z))
+    t, near = _gelu_tanh_inner_composed(z)
+    slope = near * (_GELU_SCALE + 3.0 * _GELU_SCALE * _GELU_CUBE * near * near)
+    return dy * (0.5 * (1.0 + t) + 0.5 * slope * (1.0 - t * t))
 
 
 def _silu_composed_backward(dy, z, alpha):

@@ -76,13 +76,15 @@ def _factors_derivative(g, out):
     square, g_square = out[..., :size, :size], g[..., :size, :size]
     lower, upper = tril(square, -1) + eye_like(out, size), triu(square)
     below, right = g[..., size:, :size], g[..., :size, size:]
-    of_lower, of_upper = _matmul(lower.mT, tril(g_square, -1)), _matmul(triu(g_square), upper.mT)
-    if rows > size:
-        of_upper = of_upper - _matmul(out[..., size:, :size].mT, below)
+    of_upper = triu(g_square)
+    of_lower = _matmul(lower.mT, tril(g_square, -1)) - _matmul(of_upper, upper.mT)
     if columns > size:
         of_lower = of_lower - _matmul(right, out[..., :size, size:].mT)
-    inner = _solve_triangular(square.mT, tril(of_lower, -1) + triu(of_upper), upper=True, unit=True)
-    found = _from_right(inner, square)
+    inner = tril(of_lower, -1)
+    if rows > size:
+        inner = inner - triu(_matmul(out[..., size:, :size].mT, below))
+    # triu(g U^T) U^-T = g - tril(g U^T, -1) U^-T: the last pivot of a square U divides nothing
+    found = _solve_triangular(square.mT, of_upper + _from_right(inner, square), upper=True, unit=True)
     if rows > size:
         found = cat([found, _from_right(below, square)], -2)
     if columns > size:

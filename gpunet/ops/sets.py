@@ -332,7 +332,7 @@ def histc(input: Any, bins: int = 100, min: float = 0, max: float = 0) -> Tensor
     return cast(counts, dtype=input.dtype)
 
 
-@public("repeat_interleave", out=False, takes_complex=True)
+@public(out=False, takes_complex=True)
 def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
     """Each element, or each slice along ``dim``, repeated in place; repeat_interleave(repeats) repeats the numbers 0, 1, ...
 
@@ -345,12 +345,17 @@ def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *
         ShapeError: there are not as many repeats as slices.
         ArgumentError: a number is negative, or ``output_size`` is not the sum.
     """
+    if repeats is not None:
+        return _repeated(input, repeats, dim, output_size=output_size)
+    if input.ndim != 1 or not dtypes.is_integer(input.dtype):
+        raise ShapeError(
+            f"repeat_interleave: {input.dtype} repeats of shape {tuple(input.shape)}; expected a vector of integers"
+        )
+    return _repeated_places(input, input.array.size, output_size)
+
+
+def _repeated(input: Any, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
     name = "repeat_interleave"
-    if repeats is None:
-        repeats = input
-        if repeats.ndim != 1 or not dtypes.is_integer(repeats.dtype):
-            raise ShapeError(f"{name}: {repeats.dtype} repeats of shape {tuple(repeats.shape)}; expected a vector of integers")
-        return _repeated_places(repeats, repeats.array.size, output_size)
     x = _reshape(input, shape=(input.array.size,)) if dim is None else input
     if not x.ndim:
         raise ShapeError(f"{name}: dim={dim} for a tensor without dimensions; expected at least one")
@@ -370,6 +375,11 @@ def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *
             f"{name}: repeats have shape {tuple(repeats.shape)} and dtype {repeats.dtype}; expected one integer, or {size}"
         )
     return index_select(x, at, _repeated_places(repeats, size, output_size))
+
+
+# the method needs repeats: x.repeat_interleave() does not repeat numbers
+_repeated.__name__ = _repeated.__qualname__ = "repeat_interleave"
+public("repeat_interleave", out=False, takes_complex=True)(_repeated)
 
 
 def _repeated_places(repeats: Tensor, size: int, output_size: Any) -> Tensor:

@@ -9,7 +9,7 @@ import numpy
 
 from gpunet.autograd import Tensor, make_tensor, primitive, wrap
 from gpunet.backend import devices
-from gpunet.backend.dtypes import accumulator, is_boolean, is_floating
+from gpunet.backend.dtypes import accumulator, is_boolean, is_floating, is_integer
 from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
@@ -355,7 +355,7 @@ def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any 
         if w is not None and active.tape is None and w.array.size and w.device.type == "cpu":
             if not float(w.min()) >= 0 or float(w.max()) == 0:  # NaN as well
                 raise ArgumentError(f"cov: weights from {float(w.min())} to {float(w.max())}; expected numbers >= 0, not all 0")
-    if frequencies is not None and is_floating(frequencies.dtype):
+    if frequencies is not None and not is_integer(frequencies.dtype):
         raise DtypeError(f"cov: fweights has dtype {frequencies.dtype}; expected integers")
     if scale is not None and not is_floating(scale.dtype):
         raise DtypeError(f"cov: aweights has dtype {scale.dtype}; expected a floating dtype")

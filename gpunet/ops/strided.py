@@ -119,12 +119,13 @@ def as_strided_scatter(input: Any, src: Any, size: Any, stride: Any, storage_off
     if tuple(src.shape) != wanted[0]:
         raise ShapeError(f"as_strided_scatter: src has shape {tuple(src.shape)}; expected {wanted[0]}")
     mine, theirs = _places(own), _places(wanted).reshape(-1)
-    if not theirs.size or not mine.size:
-        return input.clone()
-    element = numpy.full(int(max(mine.max(), theirs.max())) + 1, -1)
+    element = numpy.full(int(max(mine.max(initial=0), theirs.max(initial=0))) + 1, -1)
     element[theirs] = numpy.arange(theirs.size)
     chosen = element[mine]
-    taken = index_select(src.reshape(-1), 0, _on_device_of(input, numpy.maximum(chosen, 0).reshape(-1))).reshape(mine.shape)
+    if theirs.size:
+        taken = index_select(src.reshape(-1), 0, _on_device_of(input, numpy.maximum(chosen, 0).reshape(-1))).reshape(mine.shape)
+    else:
+        taken = src.sum()  # which no place takes: for the gradient of src, which is empty
     return where(_on_device_of(input, chosen >= 0), cast(taken, dtype=input.dtype) if taken.dtype != input.dtype else taken, input)
 
 

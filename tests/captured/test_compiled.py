@@ -290,6 +290,22 @@ def test_special_numbers() -> None:
         assert (numpy.signbit(found.numpy()) == numpy.signbit(expected.numpy()))[zero].all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradient_of_tanh_gelu_at_large_numbers(dtype: str) -> None:
+    largest = float(gpunet.finfo(dtype).max)
+    values = [largest, -largest, numpy.inf, -numpy.inf, 12.0, -12.0, numpy.nan]
+
+    @capture(backend="numba")
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        x = x.detach().requires_grad_()
+        F.gelu(x, approximate="tanh").sum().backward()
+        return x.grad
+
+    step(gpunet.ones(7, dtype=dtype))
+    found = step(gpunet.tensor(values, dtype=dtype)).numpy()
+    numpy.testing.assert_array_equal(found, [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, numpy.nan])
+
+
 @pytest.mark.parametrize("classes", [3, 10, 40])
 def test_cross_entropy_of_rows_that_are_not_finite(classes: int) -> None:
     """Rows do not affect each other: NaN at the start, in the middle, at the end; infinities; very large logits."""

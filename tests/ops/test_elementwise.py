@@ -226,6 +226,19 @@ def test_gradients_of_activations_at_nan_are_those_of_torch(name: str, device: s
     assert firsts[0] == pytest.approx(firsts[1], abs=1e-6, nan_ok=True)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_derivatives_of_tanh_gelu_at_large_numbers_are_their_limits(dtype: str, device: str) -> None:
+    """Also where the square of the number overflows, and in the composition in primitives."""
+    largest = float(gpunet.finfo(dtype).max)
+    numbers = [largest, -largest, math.inf, -math.inf, 12.0, -12.0, math.nan]
+    for options in ({}, {"create_graph": True}):
+        x = gpunet.tensor(numbers, dtype=dtype, requires_grad=True)
+        (first,) = gpunet.autograd.grad(gpunet.nn.functional.gelu(x, approximate="tanh").sum(), x, **options)
+        assert first.tolist() == pytest.approx([1.0, 0.0, 1.0, 0.0, 1.0, 0.0, math.nan], abs=0, nan_ok=True)
+    (second,) = gpunet.autograd.grad(first.sum(), x)
+    assert second.tolist() == pytest.approx([0.0] * 6 + [math.nan], abs=1e-30, nan_ok=True)
+
+
 def test_negative_integers_beside_uint8_wrap_around(device: str) -> None:
     x = gpunet.tensor([1, 2, 253], dtype="uint8")
     assert (x + (-1)).tolist() == [0, 1, 252] and (-3 // x).tolist() == [253, 126, 1]

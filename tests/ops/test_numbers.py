@@ -159,6 +159,8 @@ def test_gradients_at_extreme_numbers_are_those_of_torch(function: str, device: 
     x, t = gpunet.tensor(SPECIAL, requires_grad=True), torch.tensor(SPECIAL, requires_grad=True)
     FUNCTIONS[function](F, x).sum().backward()
     FUNCTIONS[function](torch.nn.functional, t).sum().backward()
+    if function == "gelu_tanh":  # in PyTorch the square overflows
+        t.grad[t == 1e30], t.grad[t == -1e30] = 1.0, 0.0
     finite = numpy.isfinite(SPECIAL)
     mine, theirs = x.grad.cpu().numpy()[finite], t.grad.numpy()[finite]
     numpy.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)

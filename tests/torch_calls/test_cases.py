@@ -96,6 +96,8 @@ REFUSED: list[tuple[str, str, type[Exception]]] = [
     ("x = torch.ones(2, 1)", "torch.histogramdd(x, [torch.arange(2.0)], 7)", GpunetError),
     ("x = t([1.5])", "F.rrelu(x, upper=inf, training=True)", GpunetError),
     ("x = t([1.5])", "x << 1", GpunetError),
+    ("x = t([1.0, 2.0, 4.0])", "x.cov(fweights=t([True, True, False]))", GpunetError),
+    ("x = t([1, 2])", "x.repeat_interleave(None)", TypeError),
     ("x = torch.zeros(2, 3)", "x.index_select(1, t([3])).tolist()", IndexError),
     ("x = torch.zeros(2, 3)", "x[:, t([-4])].tolist()", IndexError),
 ]
@@ -121,6 +123,18 @@ GRADIENTS: list[Row] = [
         "x.grad", [[0.0, 0.0], [-math.sqrt(0.5), math.sqrt(0.5)]],
     ),
     ("x = t([[1.0, 2.0], [3.0, 4.0]], requires_grad=True); y = F.cross_entropy(x, t([-100, -100]))", "y", NAN),
+    (
+        "x = t([65504.0, -65504.0], dtype=torch.float16, requires_grad=True); "
+        "g, = torch.autograd.grad(F.gelu(x, approximate='tanh').sum(), x, create_graph=True)",
+        "g", ([1.0, 0.0], "float16"),
+    ),
+    ("x = torch.zeros(0, requires_grad=True); torch.ones(3).as_strided_scatter(x, (0,), (1,)).sum().backward()", "x.grad", []),
+    (
+        "x = t([[2.581, 1.0, 0.869], [1.0, 0.375, 2.125]], dtype=torch.float64, requires_grad=True); "
+        "w, v = t([[[-1.5, 2, 2], [0.5, 0.5, 1]], [[-1, 2, 3], [1, 0.5, 0.5]]]).double(); "
+        "g, = torch.autograd.grad(torch.linalg.lu_factor_ex(x)[0], x, w, create_graph=True); g.backward(v)",
+        "x.grad[1, 1]", 0.0,
+    ),
     (
         "x = t([[1.0, 2.0], [3.0, 4.0]], requires_grad=True); F.cross_entropy(x, t([-100, -100])).backward()",
         "x.grad", [[0.0, 0.0]] * 2,
