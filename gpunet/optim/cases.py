@@ -13,7 +13,7 @@ from gpunet.launch.faults import RECORD_SIZE
 from gpunet.launch.kernel import Arguments
 from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK, ListKernel, num_blocks
 from gpunet.ops.cases.case import TENSORS, Samples, cut, shifted, unaligned
-from gpunet.ops.cases.weight_gradients import WHOLE_LAYERS, arrays_of
+from gpunet.ops.cases.weight_gradients import WHOLE_LAYERS, arrays_of, in_tf32
 from gpunet.ops.gemm import HALVES, LOOPS, SIMT, TF32, Math
 from gpunet.ops.weight_gradients import MOST_STATES, Update, linear_backward_weights
 from gpunet.optim import stacked_cases  # noqa: F401  adds the facts of its kernels
@@ -209,7 +209,8 @@ def _with_gradients(s: Samples, rule: Rule, variant: Variant, layers: Any, tile:
     arrays[1:6] = [params, *states, *[None] * (MOST_STATES - len(states)), steps]
     arrays[11:] = [hyperparameters, ticket]
     label = f"{len(layers)} layers, {rule_name}, tiles of {tile} by {math.name}"
-    return label, arrays, {"cuts": cuts, "biases": biases, "update": Update(rule.kernel, rule_name, options)}
+    options = {"cuts": cuts, "biases": biases, "update": Update(rule.kernel, rule_name, options)}
+    return label, arrays, options, None, in_tf32 if math == TF32 else None
 
 
 @linear_backward_weights.cases("edge")
@@ -225,7 +226,7 @@ def _(s: Samples) -> Iterator[Any]:
         for tile in LOOPS[math] if is_float32 else ((64, 64),):
             yield _with_gradients(s, adam, adam.variants[0], layers, tile, math, 0)
     for place, by in itertools.product(range(4), (1, 2)):  # gradients, parameters, and states
-        label, arrays, options = _with_gradients(s, adam, adam.variants[0], (((12, 8, 36), True),), (64, 64), SIMT, 0)
+        label, arrays, options, *_ = _with_gradients(s, adam, adam.variants[0], (((12, 8, 36), True),), (64, 64), SIMT, 0)
         arrays[place] = [shifted(array, by) for array in arrays[place]]
         yield f"{label}, list {place} unaligned by {by}", arrays, options
 

@@ -9,7 +9,6 @@ from typing import Any
 from gpunet.launch.facts import Cost, Floor, Product, num_bytes, num_elements
 from gpunet.ops.cases.case import Samples, cut, rounded_operands, shifted
 from gpunet.ops.gemm import LOOPS, TF32, Cut
-from gpunet.ops.linear import linear_backward_weight
 from gpunet.ops.weight_gradients import MOST_STATES, linear_backward_weights
 
 #: (o, i, n), and whether there is a bias: of whole rows, of ragged ones, and without columns.
@@ -33,12 +32,15 @@ def arrays_of(s: Samples, layers: Layers, cuts: Sequence[Cut], scaled: bool) -> 
     return [grads, *[None] * (2 + MOST_STATES), partials, tickets, dys, xs, scale, None, None], biases
 
 
-def _in_tf32(grads, *others, cuts, biases, update=None):
+def in_tf32(grads, *others, cuts, biases, update=None):
     """The twin where the gradients of weights are products of TF32."""
-    dys, xs, scale = others[-5:-2]
-    linear_backward_weights.twin(grads, *others, cuts=cuts, biases=biases)
-    for gradient, dy, x in zip(grads[: len(cuts)], dys, xs):
-        linear_backward_weight.twin(gradient, None, None, None, *rounded_operands(dy, x), scale)
+    *states, dys, xs, scale, hyperparameters, ticket = others
+    count = len(cuts)
+    rounded = zip(*(rounded_operands(dy, x) for dy, x in zip(dys[:count], xs[:count])))
+    dys, xs = ([*ours, *all_of[count:]] for ours, all_of in zip(rounded, (dys, xs)))
+    linear_backward_weights.twin(
+        grads, *states, dys, xs, scale, hyperparameters, ticket, cuts=cuts, biases=biases, update=update
+    )
 
 
 #: Slightly below those of one product: what differs between products is read in each step.
@@ -67,7 +69,7 @@ def _(s: Samples) -> Iterator[Any]:
             cuts = tuple(cut(tile, part, o, i, n, math=math) for ((o, i, n), _), part in zip(layers, slices))
             arrays, biases = arrays_of(s, layers, cuts, scaled)
             label = f"{len(layers)} layers, tiles of {tile} by {math.name}{', scale' * scaled}"
-            yield label, arrays, {"cuts": cuts, "biases": biases}, None, _in_tf32 if math == TF32 else None
+            yield label, arrays, {"cuts": cuts, "biases": biases}, None, in_tf32 if math == TF32 else None
     layers = (((12, 8, 36), True),)
     cuts = (cut((64, 64), 1, 12, 8, 36),)
     arrays, biases = arrays_of(s, layers, cuts, True)
