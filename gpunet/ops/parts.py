@@ -152,6 +152,8 @@ def sum_to_size(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     shape = sizes_of("sum_to_size", sizes, size=size)
     if not broadcasts_to(shape, tuple(input.shape)):
         raise ShapeError(f"sum_to_size: size={shape} cannot be broadcast to {tuple(input.shape)}")
+    if not shape:
+        return input.sum()  # of integers int64, also of one number
     if shape == tuple(input.shape):
         return input
     lead = input.ndim - len(shape)

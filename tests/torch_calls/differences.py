@@ -540,8 +540,10 @@ DIFFERENCES = (
         "r.sum().backward()",
     ),
     Difference(
-        "torch.copysign Tensor.copysign*", all_of(their_nan, lambda verdict: verdict.detail.startswith("gradient")),
-        "The gradient of an infinite number is 1 or -1; PyTorch's is nan.",
+        "torch.copysign Tensor.copysign*",
+        all_of(any_of(their_nan, differs_in_second_derivative), lambda verdict: verdict.detail.startswith("gradient")),
+        "The gradient of an infinite number is 1 or -1; PyTorch's is nan. The second derivative is 0; PyTorch's is nan at 0, and "
+        "has roundings elsewhere.",
         "torch.copysign",
         "x = torch.tensor([inf], requires_grad=True); r = torch.copysign(x, torch.ones(1)); r.backward(torch.ones(1))",
     ),
@@ -1157,6 +1159,21 @@ DIFFERENCES = (
         "F.multi_margin_loss", "x = torch.tensor([1.0, nan]); r = torch.nn.functional.multi_margin_loss(x, torch.tensor(0))",
     ),
     Difference(
+        "F.margin_ranking_loss",
+        lambda verdict: verdict.detail.endswith("value") and _SMALLEST.search(verdict.text) is not None,
+        "The smallest integer as target counts by its value; PyTorch negates targets in their dtype, in which it wraps around.",
+        "F.margin_ranking_loss",
+        "x = torch.tensor([-1.0]); y = torch.tensor([-128], dtype=torch.int8); "
+        "r = torch.nn.functional.margin_ranking_loss(x, x + 1.0, y, reduction='none')",
+    ),
+    Difference(
+        "F.multi_margin_loss", all_of(has_nonfinite_numbers, one_nan_or_inf, lambda verdict: verdict.detail == "gradient: value"),
+        "Where scores and losses are infinite, the gradient is the sum of its terms, inf - inf = nan; PyTorch's is inf.",
+        "F.multi_margin_loss",
+        "x = torch.tensor([[1.0, -inf]], requires_grad=True); "
+        "r = torch.nn.functional.multi_margin_loss(x, torch.tensor([1]), 2); r.backward()",
+    ),
+    Difference(
         "F.poisson_nll_loss", all_of(has_integers, equal_in_float32, lambda verdict: "full=True" in verdict.call.statement),
         "Stirling's term of integer counts is computed in the dtype of the input; PyTorch's in float32.",
         "F.poisson_nll_loss",
@@ -1178,7 +1195,7 @@ DIFFERENCES = (
         "r.backward(torch.tensor([1.0, -2.0]))",
     ),
     Difference(
-        "torch.linspace", lambda verdict: verdict.detail in ("argument: requires_grad", "argument: shape"),
+        "torch.linspace torch.arange", lambda verdict: verdict.detail in ("argument: requires_grad", "argument: shape"),
         "The numbers have no gradient, and one dimension; PyTorch's `out=` requires a gradient, which it cannot compute, and keeps "
         "another shape of as many elements.",
         "torch.linspace", "x = torch.tensor(1.0, requires_grad=True); o = torch.zeros(2); r = torch.linspace(x, 2, 2, out=o)",
@@ -1453,6 +1470,14 @@ DIFFERENCES = (
         "F.binary_cross_entropy",
         "x = torch.zeros(1, requires_grad=True); r = torch.nn.functional.binary_cross_entropy(x, torch.ones(1)); "
         "g, = torch.autograd.grad(r, [x], create_graph=True); g.backward(torch.ones(1))",
+    ),
+    Difference(
+        "torch.dist Tensor.dist torch.norm Tensor.norm torch.linalg.norm torch.linalg.vector_norm",
+        all_of(has_large_numbers, differs_in_second_derivative),
+        "The second derivative of a norm that overflows is nan; PyTorch's is 0.",
+        "torch.dist",
+        "x = torch.tensor([1e308, 1.0], dtype=torch.float64, requires_grad=True); r = torch.dist(x, 0 * x.detach()); "
+        "g, = torch.autograd.grad(r, x, create_graph=True); g.backward(torch.ones(2, dtype=torch.float64))",
     ),
     Difference(
         "F.normalize *.pairwise_distance *.cosine_similarity F.triplet_margin*",

@@ -412,3 +412,8 @@ def test_clip_by_the_number_of_nonzero_gradients(device: str) -> None:
     parameters[0].grad, parameters[1].grad = gpunet.tensor([1.0, 0.0, 2.0]), gpunet.tensor([0.0, 0.0])
     assert nn.utils.clip_grad_norm_(parameters, 1.0, norm_type=0).item() == 1.0  # tensors with a nonzero norm
     assert parameters[0].grad.tolist() == pytest.approx([1.0, 0.0, 2.0], rel=1e-5)
+
+
+def test_sum_of_one_integer_to_no_dimensions_is_int64(device: str) -> None:
+    assert gpunet.tensor(65, dtype=gpunet.int8).sum_to_size(()).dtype == gpunet.int64
+    assert gpunet.tensor([65], dtype=gpunet.int8).sum_to_size(1).dtype == gpunet.int8
