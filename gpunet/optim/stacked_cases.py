@@ -16,7 +16,7 @@ _NETS = 3
 _ACTIVE: tuple[Any, ...] = (None, numpy.array([1, 0, 1]))
 _SHAPES = ((1,), (7, 9), (300,), (0,))
 
-stacked_sgd_step.describe(updates="p velocity")
+stacked_sgd_step.describe(updates="p velocity", waste={"reads": "each block reads the few numbers of its net"})
 stacked_adam_factors.describe(
     updates="factors powers", waste={"reads writes": "a thread reads and writes the few numbers of a net one after the other"}
 )
