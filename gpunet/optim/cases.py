@@ -232,7 +232,7 @@ def _(s: Samples) -> Iterator[Any]:
 
 
 #: The tiles of the cases that are shown, and how products are computed, by the bytes of the dtype.
-_SHOWN = {2: (((64, 64), HALVES),), 4: (((128, 128), SIMT), ((64, 64), SIMT), ((64, 64), TF32))}
+_SHOWN = {2: (((64, 64), HALVES),), 4: (((128, 128), SIMT), ((64, 64), SIMT), ((64, 64), TF32)), 8: (((64, 64), SIMT),)}
 
 
 @linear_backward_weights.cases("representative")
