@@ -49,9 +49,12 @@ def test_a_twin_is_traced_as_its_kernel_declares(kernel: Kernel) -> None:
 
 def test_most_kernels_are_traced_into_calls() -> None:
     assert {kernel.name for kernel in LIBRARY if kernel.tracing != "calls"} == {
-        "add_rows", "cross_entropy_labels", "dropout_drawn", "index_positions", "max_pool_backward", "max_pool_forward",
-        "random_bernoulli", "random_choice", "random_exponential", "random_integers", "random_normal", "random_uniform",
-        "recurrence_backward", "recurrence_forward", "resample_rows", "scatter_rows", "update_scale",
+        "add_rows", "cross_entropy_labels", "dropout_drawn", "index_positions", "linear_forward_loss",
+        "max_pool_backward", "max_pool_forward", "random_bernoulli", "random_choice", "random_exponential",
+        "random_integers", "random_normal", "random_uniform", "recurrence_backward", "recurrence_forward",
+        "resample_rows", "scatter_rows", "stacked_adam_factors", "stacked_adam_step", "stacked_dropout",
+        "stacked_linear_backward_input", "stacked_linear_backward_weight", "stacked_linear_forward",
+        "stacked_mean_forward", "stacked_sgd_step", "update_scale",
     }  # fmt: skip
 
 

@@ -232,6 +232,7 @@ row("LinearCrossEntropyLoss", lambda: nn.LinearCrossEntropyLoss(6, 5), labelled(
 
 #: Modules without a row, and the reason.
 WITHOUT = {
+    "Ensemble": "of a stack", "Stack": "many nets; export one of them, stack.net(i)",
     "Module": "base class", "RNNBase": "base class", "RNNCellBase": "base class",
     "NLLLoss2d": "deprecated name of NLLLoss",
     "CTCLoss": "its recursion is one kernel, and no operator of ONNX", "AdaptiveLogSoftmaxWithLoss": "chooses rows by their values",
