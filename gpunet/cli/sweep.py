@@ -18,9 +18,9 @@ def add_parser(subparsers: Any) -> None:
         argument_default=argparse.SUPPRESS,
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--data", help="digits, breast-cancer, diabetes, or a .csv or .npz file (default: digits)")
-    data.add_argument("--target", help="column of the target in a CSV, by name or number, or name of its array in an .npz")
-    data.add_argument("--ignore", action="append", metavar="COLUMN", help="a column of a CSV to leave out; may be repeated")
+    data.add_argument("--data", help="digits, breast-cancer, diabetes, or a .csv, .parquet or .npz file (default: digits)")
+    data.add_argument("--target", help="column of the target in a table, by name or number, or name of its array in an .npz")
+    data.add_argument("--ignore", action="append", metavar="COLUMN", help="a column of a table to leave out; may be repeated")
     data.add_argument("--task", help="classification, regression, or auto: inferred from the target (default: auto)")
     data.add_argument("--test-size", type=float, help="fraction of the rows by whose loss trials are compared (default: 0.2)")
     ranges = parser.add_argument_group("hyperparameters: values, or an interval")

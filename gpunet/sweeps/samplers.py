@@ -50,7 +50,9 @@ class GridSampler(Sampler):
     def __init__(self, ranges: dict[str, Range], trials: int) -> None:
         fixed = math.prod(len(r.values) for r in ranges.values() if isinstance(r, Choice))
         intervals = sum(not isinstance(r, Choice) for r in ranges.values())
-        count = max(1, int((trials / fixed) ** (1 / intervals) + 1e-9)) if intervals else 1
+        count = 1
+        while intervals and fixed * (count + 1) ** intervals <= trials:
+            count += 1
         self._rows = [
             dict(zip(ranges, values)) for values in itertools.product(*(of_range.grid(count) for of_range in ranges.values()))
         ]
