@@ -6,8 +6,9 @@ import csv
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy
 
@@ -25,23 +26,17 @@ from gpunet.train.files import replacing
 __all__ = ["SweepResult", "Trial"]
 
 
-class Trial(NamedTuple):
-    """A trial of a sweep.
+@dataclass(frozen=True)
+class Trial(Outcome):
+    """A trial of a sweep, with its outcome.
 
     Attributes:
         number: from 0, in the order of the sampler.
         parameters: its hyperparameters.
-        loss, score, epochs, best_epoch, reason, seconds: see :class:`gpunet.sweeps.training.Outcome`.
     """
 
     number: int
     parameters: dict[str, Any]
-    loss: float
-    score: float
-    epochs: int
-    best_epoch: int
-    reason: str
-    seconds: float
 
 
 class SweepResult:
@@ -58,7 +53,9 @@ class SweepResult:
         outputs: int, classes: numpy.ndarray | None,
     ) -> None:  # fmt: skip
         self._ranges, self._inputs, self._outputs, self.classes = ranges, inputs, outputs, classes
-        self.trials = [Trial(number, parameters, *outcome) for number, (parameters, outcome, _) in enumerate(rows)]
+        self.trials = [
+            Trial(**vars(outcome), number=number, parameters=parameters) for number, (parameters, outcome, _) in enumerate(rows)
+        ]
         self._weights = [weights for _, _, weights in rows]
         self.best = min(self.trials, key=lambda trial: (not math.isfinite(trial.loss), trial.loss, trial.number))
 

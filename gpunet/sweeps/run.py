@@ -152,7 +152,7 @@ def _run_job(job: _Job, rows: Rows, settings: Settings, folder: Path | None) -> 
     if folder is not None:
         stem = folder / STACKS / f"{job.number:05d}"
         checkpoint.save({str(number): as_tensor(array) for number, array in enumerate(weights)}, stem.with_suffix(".safetensors"))
-        record = {"trials": job.trials, "parameters": job.parameters, "outcomes": [outcome._asdict() for outcome in outcomes]}
+        record = {"trials": job.trials, "parameters": job.parameters, "outcomes": [vars(outcome) for outcome in outcomes]}
         with replacing(stem.with_suffix(".json")) as temporary:  # last: it says that the stack is finished
             Path(temporary).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return outcomes, weights

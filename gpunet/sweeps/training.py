@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy
@@ -50,7 +51,8 @@ class Settings(NamedTuple):
     keeps_best: bool = True  # give each net the weights of its best epoch, not of its last one
 
 
-class Outcome(NamedTuple):
+@dataclass(frozen=True)
+class Outcome:
     """The result of a trial.
 
     Attributes:

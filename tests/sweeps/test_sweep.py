@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def sweep(folder: Path | None = None, **options: Any) -> SweepResult:
 
 
 def assert_same(found: SweepResult, expected: SweepResult) -> None:
-    assert [t._replace(seconds=0.0) for t in found.trials] == [t._replace(seconds=0.0) for t in expected.trials]
+    assert [replace(t, seconds=0.0) for t in found.trials] == [replace(t, seconds=0.0) for t in expected.trials]
     for trial in (0, 5):
         for p, q in zip(found.net(trial).parameters(), expected.net(trial).parameters()):
             numpy.testing.assert_array_equal(p.numpy(force=True), q.numpy(force=True))
