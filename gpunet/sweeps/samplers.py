@@ -109,7 +109,7 @@ class OptunaSampler(Sampler):
         self.num_trials, self.round_size = trials, min(OPTUNA_ROUND, trials)
         self._asked: list[Any] = []
         of = optuna.distributions
-        self._distributions = {
+        self._distributions: dict[str, Any] = {
             name: of.CategoricalDistribution(r.values) if isinstance(r, Choice)
             else of.IntDistribution(int(r.low), int(r.high), log=r.is_log) if r.is_whole
             else of.FloatDistribution(r.low, r.high, log=r.is_log)

@@ -77,7 +77,7 @@ class Perturbed:
 def is_undefined(text: str, torch: Any, expression: str, theirs: Value) -> bool:
     """Whether PyTorch's own result depends on the seed, or on what memory contained: ``empty`` and ``empty_like``."""
     name = expression.split(".")[0]
-    for seed in range(1, 9):
+    for seed in range(1, 65):  # a few draws of bernoulli(0.9) are often all ones
         torch.manual_seed(seed)
         if not _same(theirs, _value(text, torch, name, expression)):
             return True

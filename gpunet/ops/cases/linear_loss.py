@@ -124,5 +124,8 @@ def _(
     torch, y, value, dx, factor, losses, ticket, fault, partials, tickets, x, w, b, labels, *, reduction, ignore_index, code,
     cut=None,
 ):  # fmt: skip
-    layer = torch.nn.functional.linear
-    return value_and_gradient(torch, lambda x, labels: torch.nn.functional.cross_entropy(layer(x, w, b), labels), x, labels)
+    def run() -> Any:
+        logits = torch.nn.functional.linear(x, w, b)
+        return value_and_gradient(torch, torch.nn.functional.cross_entropy, logits, labels)()
+
+    return run
