@@ -63,9 +63,14 @@ def _(s: Samples) -> Iterator[Any]:
         yield f"3 nets, one stopped, decoupled {decoupled}", _factors(_NETS, _ACTIVE[1]), {"decoupled": decoupled}
 
 
-@stacked_adam_factors.cases("representative", "bench")
+@stacked_adam_factors.cases("representative")
 def _(s: Samples) -> Iterator[Any]:
     yield f"{s.width} nets", _factors(s.width, None), {"decoupled": False}
+
+
+@stacked_adam_factors.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield f"{s.width**2} nets", _factors(s.width**2, None), {"decoupled": False}
 
 
 @stacked_adam_factors.cost
