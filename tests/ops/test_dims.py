@@ -35,11 +35,11 @@ EXAMPLES: dict[str, Callable[[Any], Any]] = {
     "other": operand, "b": operand, "value": lambda lib: 2.0, "q": lambda lib: 0.5, "start": lambda lib: 0, "length": lambda lib: 1,
     "reduce": lambda lib: "sum", "shifts": lambda lib: 1, "indices_or_sections": lambda lib: 2,
     "p": lambda lib: 2.0, "maxnorm": lambda lib: 1.0, "split_size": lambda lib: 1, "split_sizes": lambda lib: [1, 2],
-    "indices": lambda lib: lib.tensor([[0, 0, 1]]),
+    "indices": lambda lib: lib.tensor([[0, 0, 1]]), "repeats": lambda lib: 2,
     **{f"index_{write}.index": lambda lib: lib.tensor([0, 1]) for write in ("add", "add_", "copy", "copy_", "fill", "fill_")},
 }  # fmt: skip
 #: Parameters that are given although they are not required: of several, one is.
-GIVEN = ("src",)
+GIVEN = ("src", "repeats")
 #: Accepted here and refused by PyTorch, with the reason.
 ACCEPTED = {
     "array": "an array of integers is no dimension in either; PyTorch takes it as the operand of max and min",

@@ -38,6 +38,7 @@ OF_TORCHVISION = [name for name in FUNCTIONS if name not in ("resnet20", "resnet
 def uninitialized(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let parameters have any values, so that large networks take neither time nor memory."""
     monkeypatch.setattr(init, "_draw", lambda name, tensor, *arguments, **options: tensor)
+    monkeypatch.setattr(init, "trunc_normal_", lambda tensor, **options: tensor)
 
 
 def shapes(model: Any) -> dict[str, tuple[int, ...]]:
