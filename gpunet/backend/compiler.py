@@ -19,7 +19,8 @@ from typing import Any
 from gpunet.backend import devices, toolkit
 from gpunet.backend.cuda_sources import Source, name_of, spliced
 from gpunet.backend.devices import Device
-from gpunet.backend.disk_cache import cache_directory, keep, write_whole
+from gpunet.backend.disk_cache import cache_directory, keep
+from gpunet.backend.files import write_whole
 from gpunet.backend.parameter_sizes import check_sizes, parameter_sizes
 from gpunet.errors import CompileError, DeviceError, LaunchError
 

@@ -1,10 +1,12 @@
-"""The disk cache for compiled code and measurements: its folder, and atomic writes."""
+"""The disk cache for compiled code and measurements: its folder, and writes that may fail."""
 
 from __future__ import annotations
 
 import logging
 import os
 from pathlib import Path
+
+from gpunet.backend.files import write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -27,23 +29,6 @@ def cache_directory() -> Path:
         return Path(from_environment)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path(os.path.expanduser("~"), ".cache")) / "gpunet"
-
-
-def write_whole(path: Path, content: bytes, *, replace: bool = True) -> None:
-    """Write a file atomically, creating its folders: other processes see all of it or nothing.
-
-    Raises:
-        FileExistsError: the file exists and ``replace`` is False.
-        OSError: the file cannot be written; no partial file is left.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{path.stem[:16]}{os.urandom(8).hex()}.tmp"
-    try:
-        with open(temporary, "xb") as file:  # with the access that the umask gives, unlike files of tempfile
-            file.write(content)
-        (os.replace if replace else os.link)(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def keep(path: Path, content: bytes) -> bool:

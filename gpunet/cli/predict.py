@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from gpunet.backend.devices import Device
-    from gpunet.train.files import replacing
+    from gpunet.backend.files import replacing
     from gpunet.train.predict import predict
 
     text = predict(arguments.run_folder, arguments.data, Device(arguments.device)).as_csv(arguments.probabilities)

@@ -19,8 +19,8 @@ import numpy
 
 from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend import devices
-from gpunet.backend.disk_cache import write_whole
 from gpunet.backend.dtypes import is_integer
+from gpunet.backend.files import write_whole
 from gpunet.errors import ArgumentError, DataError, MissingDependencyError, ShapeError
 
 __all__ = ["BytePairVocabulary", "ByteVocabulary", "CharacterVocabulary", "load_vocabulary"]
@@ -72,7 +72,7 @@ class Vocabulary:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the vocabulary as JSON, whole or not at all; :func:`load_vocabulary` reads it."""
-        write_whole(Path(path), self._as_json().encode())
+        write_whole(Path(path), self._as_json(), is_durable=True)
 
     def _encoded(self, text: str) -> numpy.ndarray:
         raise NotImplementedError

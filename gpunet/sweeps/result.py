@@ -14,6 +14,7 @@ import numpy
 
 from gpunet.autograd import no_grad
 from gpunet.backend.devices import Device
+from gpunet.backend.files import replacing
 from gpunet.data.randomness import preserved_globals
 from gpunet.errors import ArgumentError
 from gpunet.nn import Ensemble, Sequential, Stack
@@ -21,7 +22,6 @@ from gpunet.ops.creation import as_tensor
 from gpunet.sweeps.ranges import Interval, Range
 from gpunet.sweeps.training import Outcome, build_net, shared_by_stack
 from gpunet.train.drawing import subplots
-from gpunet.train.files import replacing
 
 __all__ = ["SweepResult", "Trial"]
 

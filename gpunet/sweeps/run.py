@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.backend.dtypes import is_boolean, is_floating, is_integer
+from gpunet.backend.files import remove_leftovers, replacing
 from gpunet.errors import ArgumentError, CheckpointError, DataError, MissingDependencyError, ShapeError
 from gpunet.ops.creation import as_tensor
 from gpunet.sweeps.ranges import Range, parse_ranges
@@ -21,7 +22,6 @@ from gpunet.sweeps.result import SweepResult
 from gpunet.sweeps.samplers import make_sampler
 from gpunet.sweeps.training import Outcome, Rows, Settings, divide, train_trials
 from gpunet.train import checkpoint
-from gpunet.train.files import remove_leftovers, replacing
 from gpunet.train.lock import FolderLock
 
 __all__ = ["sweep"]

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.backend.dtypes import is_floating, is_integer
+from gpunet.backend.files import replacing
 from gpunet.errors import ArgumentError
 from gpunet.tools.derivation import Section, derive
 from gpunet.tools.derivation_text import render, terminal_has_unicode
 from gpunet.tools.explain_model import derive_model
 from gpunet.tools.explain_page import Part, render_page
 from gpunet.tools.textbook import TEXTBOOK_ACTIVATIONS, Layer, Matrix, Vector
-from gpunet.train.files import replacing
 
 MAX_NUMBER = 1e6  # largest weight, bias, input or target: larger numbers teach nothing, and their cubes soon overflow
 MAX_WEIGHTS = 400  # weights times samples: each of them is printed

@@ -11,13 +11,13 @@ from typing import Any
 import gpunet
 from gpunet import data
 from gpunet.backend.devices import Device
+from gpunet.backend.files import replacing
 from gpunet.errors import ArgumentError, CheckpointError
 from gpunet.launch.random import Generator
 from gpunet.sweeps import SweepResult
 from gpunet.sweeps.ranges import PARAMETERS
 from gpunet.sweeps.run import CONFIG, OPTIONS, create_folder
 from gpunet.tools.training_options import read_options
-from gpunet.train.files import replacing
 
 #: The options beside the hyperparameters, with their defaults.
 _DEFAULTS: dict[str, Any] = {

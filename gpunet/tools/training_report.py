@@ -18,12 +18,12 @@ from typing import Any
 import numpy
 
 import gpunet
+from gpunet.backend.files import replacing
 from gpunet.data import Split, Standardisation, TabularData
 from gpunet.diagnose import GradientFlow
 from gpunet.nn import Module
 from gpunet.ops.creation import tensor
 from gpunet.train.drawing import subplots
-from gpunet.train.files import replacing
 from gpunet.train.history import History
 from gpunet.train.predict import probabilities
 

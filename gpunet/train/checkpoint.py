@@ -26,8 +26,8 @@ from gpunet.autograd import Tensor, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Device
 from gpunet.backend.dtypes import as_dtype, complex128, float64, is_numeric
+from gpunet.backend.files import replacing
 from gpunet.errors import ArgumentError, CheckpointError, DtypeError, MissingDependencyError
-from gpunet.train.files import replacing
 
 __all__ = ["load", "save"]
 

@@ -13,10 +13,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from gpunet.backend.files import leftovers, remove_leftovers, replacing
 from gpunet.errors import ArgumentError, CheckpointError
 from gpunet.nn import Sequential
 from gpunet.train import checkpoint
-from gpunet.train.files import leftovers, remove_leftovers, replacing
 from gpunet.train.lock import LOCK, FolderLock
 from gpunet.train.network import multilayer_perceptron
 

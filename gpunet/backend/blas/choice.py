@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy
 
 from gpunet.backend.blas import libraries
-from gpunet.backend.disk_cache import cache_directory, write_whole
+from gpunet.backend.disk_cache import cache_directory
+from gpunet.backend.files import write_whole
 from gpunet.errors import ArgumentError, MissingDependencyError
 
 _log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def _cached_times(found: list[libraries.Library]) -> dict[str, list[float]]:
         return {}
     try:
         try:
-            write_whole(path, json.dumps(seconds).encode(), replace=False)
+            write_whole(path, json.dumps(seconds), replace=False)
         except FileExistsError:  # another process wrote its times first: use them, so that all processes choose alike
             seconds = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:

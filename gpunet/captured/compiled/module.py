@@ -16,7 +16,8 @@ import threading
 from pathlib import Path
 from types import ModuleType
 
-from gpunet.backend.disk_cache import cache_directory, write_whole
+from gpunet.backend.disk_cache import cache_directory
+from gpunet.backend.files import write_whole
 from gpunet.errors import MissingDependencyError
 
 _log = logging.getLogger(__name__)
@@ -82,5 +83,5 @@ def _code_digest() -> bytes:
 def _write(path: Path, text: str) -> Path:
     """Write a file, unless it has this text: a new modification time would invalidate Numba's cache."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_whole(path, text.encode())
+        write_whole(path, text)
     return path

@@ -12,6 +12,7 @@ from typing import Any
 import numpy
 
 import gpunet
+from gpunet.backend.files import replacing
 from gpunet.errors import ArgumentError, ExportError
 from gpunet.interop.c import arithmetic, layers  # noqa: F401  fill EMITTERS
 from gpunet.interop.c.names import check_name
@@ -19,7 +20,6 @@ from gpunet.interop.c.program import EMITTERS, Program
 from gpunet.interop.tracing import Graph, Ref, trace
 from gpunet.interop.tracing.trace import Call, on_cpu
 from gpunet.nn import Module
-from gpunet.train.files import replacing
 from gpunet.train.modes import evaluating
 
 _REFUSED = ("drop", "masked_scale", "embedding_rows")

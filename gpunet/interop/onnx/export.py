@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from gpunet.autograd import Tensor
+from gpunet.backend.files import replacing
 from gpunet.errors import ArgumentError, ExportError, MissingDependencyError
 from gpunet.interop.onnx.load import MAX_BYTES
 from gpunet.interop.tracing.graph import Graph
 from gpunet.interop.tracing.trace import Call, Dynamic, on_cpu, trace
 from gpunet.nn import Module
-from gpunet.train.files import replacing
 from gpunet.train.modes import evaluating
 
 if TYPE_CHECKING:

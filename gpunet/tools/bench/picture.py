@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
+from gpunet.backend.files import replacing
 from gpunet.errors import MissingDependencyError
 from gpunet.tools.bench.measure import Measurement
 from gpunet.tools.bench.report import TITLES, machine_line, microseconds, preferred
@@ -27,9 +27,8 @@ def _new_figure(width: float, height: float) -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, dpi=120, format="png")
-    os.replace(temporary, path)
+    with replacing(path, is_durable=False) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
 
 
 def draw(

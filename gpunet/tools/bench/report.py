@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from gpunet.tools.bench.cases import Case
@@ -135,13 +133,6 @@ def _explanation(case: Case, name: str, by_kind: dict[str, dict[str, Entry]], fl
 
 
 # ---- files ------------------------------------------------------------------------------------------------------------
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file atomically: write a temporary file beside it, then rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def document(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import gpunet
 from gpunet.backend.devices import Device
+from gpunet.backend.files import write_whole
 from gpunet.errors import ArgumentError, MissingDependencyError
 from gpunet.tools import info
 from gpunet.tools.bench import picture, report, scaling
@@ -240,9 +241,9 @@ def _measure_cases(
         ):
             write_and_keep(line)
         # written after each case, so that an interrupted run keeps its results
-        report.write(folder / "bench.json", report.as_json(report.document(head, measurements, ceilings)))
-        report.write(folder / "bench.txt", "\n".join(text) + "\n")
-        report.write(folder / "bench.md", report.markdown(head, measurements))
+        write_whole(folder / "bench.json", report.as_json(report.document(head, measurements, ceilings)))
+        write_whole(folder / "bench.txt", "\n".join(text) + "\n")
+        write_whole(folder / "bench.md", report.markdown(head, measurements))
     _draw(lambda: picture.draw(folder / "bench.png", head, measurements, floors), write)
     return measurements
 
@@ -274,7 +275,7 @@ def _measure_scaling(
     measurements = [m for _, _, m in measured]
     for line in report.problems(measurements):
         write(line)
-    report.write(folder / "scaling.json", report.as_json({**report.document(head, measurements, {}), "series": found}))
+    write_whole(folder / "scaling.json", report.as_json({**report.document(head, measurements, {}), "series": found}))
     _draw(lambda: picture.draw_scaling(folder / "scaling.png", head, found), write)
     return measurements
 
