@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy
 
 from gpunet.backend.dtypes import is_boolean, is_floating, is_integer
 from gpunet.backend.files import remove_leftovers, replacing
-from gpunet.errors import ArgumentError, CheckpointError, DataError, MissingDependencyError, ShapeError
+from gpunet.errors import ArgumentError, CheckpointError, DataError, MissingDependencyError, ProcessError, ShapeError
 from gpunet.ops.creation import as_tensor
 from gpunet.sweeps.ranges import Range, parse_ranges
 from gpunet.sweeps.result import SweepResult
@@ -80,6 +80,7 @@ def sweep(
         ArgumentError, ShapeError, DataError: an argument is not valid, or the folder is that of another sweep, has other files,
             or cannot be written.
         MissingDependencyError: a package of the sampler, of joblib or of MPI is not installed.
+        ProcessError: another process of MPI has failed.
         CheckpointError: a file in the folder is damaged, or another process uses the folder.
     """
     parsed = parse_ranges(ranges)
@@ -96,11 +97,14 @@ def sweep(
         "classes": None if classes is None else [str(label) for label in classes], "data": _digest(rows),
     }  # fmt: skip
     team = _team_of(jobs)
-    store = _Store(None if folder is None else Path(folder), config, is_writer=team.is_first)
-    with store:
+    store = _Store(None if folder is None else Path(folder), config)
+    team.first(store.open)
+    try:
         found = _run(parsed, rows, settings, config, team, store)
         result = SweepResult(parsed, found, rows.x.shape[1], outputs, classes)
-        store.finish(result)
+        team.first(lambda: store.finish(result))
+    finally:
+        store.close()
     return result
 
 
@@ -127,7 +131,7 @@ def _run(
         asked = chosen.ask(count)
         jobs = _jobs_of(asked, len(found), first_stack, config["stack_size"])
         first_stack += len(jobs)
-        finished = team.share({job.number: store.load(job) for job in jobs} if team.is_first else None)
+        finished = team.first(functools.partial(store.load, jobs))
         todo = [job for job in jobs if finished[job.number] is None]
         finished.update(team.run(todo, functools.partial(_run_job, rows=rows, settings=settings, folder=store.path)))
         for job in jobs:
@@ -256,16 +260,16 @@ class _Store:
     Args:
         path: of the folder, or None.
         config: what makes the sweep another one.
-        is_writer: whether this process holds the folder, and writes what concerns all trials.
     """
 
-    def __init__(self, path: Path | None, config: dict[str, Any], is_writer: bool) -> None:
-        self.path, self._config, self._is_writer = path, json.loads(json.dumps(config)), is_writer
+    def __init__(self, path: Path | None, config: dict[str, Any]) -> None:
+        self.path, self._config = path, json.loads(json.dumps(config))
         self._lock: FolderLock | None = None
 
-    def __enter__(self) -> _Store:
-        if self.path is None or not self._is_writer:
-            return self
+    def open(self) -> None:
+        """Create the folder, or check that it has this sweep, and hold it."""
+        if self.path is None:
+            return
         create_folder(self.path)
         self._lock = FolderLock(self.path)
         self._lock.__enter__()
@@ -275,13 +279,13 @@ class _Store:
             for folder in (self.path, self.path / STACKS):
                 remove_leftovers(folder)
         except BaseException:
-            self._lock.__exit__()
+            self.close()
             raise
-        return self
 
-    def __exit__(self, *exception: object) -> None:
+    def close(self) -> None:
+        """Let other processes have the folder, if this one holds it."""
         if self._lock is not None:
-            self._lock.__exit__(*exception)
+            self._lock.__exit__()
 
     def _check_config(self) -> None:
         assert self.path is not None
@@ -298,12 +302,15 @@ class _Store:
                     f"sweep: folder {self.path} has a sweep of {what}. Continue it with its arguments, or choose another folder"
                 )
 
-    def load(self, job: _Job) -> Finished | None:
-        """Return what a stack became, or None if it is not finished.
+    def load(self, jobs: Sequence[_Job]) -> dict[int, Finished | None]:
+        """Return what stacks became, by their numbers; None for one that is not finished.
 
         Raises:
             CheckpointError: the files are damaged, or those of another sweep.
         """
+        return {job.number: self._load(job) for job in jobs}
+
+    def _load(self, job: _Job) -> Finished | None:
         if self.path is None:
             return None
         stem = self.path / STACKS / f"{job.number:05d}"
@@ -321,7 +328,7 @@ class _Store:
 
     def finish(self, result: SweepResult) -> None:
         """Write table and picture; without matplotlib there is no picture."""
-        if self.path is None or not self._is_writer:
+        if self.path is None:
             return
         result.write_table(self.path / TABLE)
         try:
@@ -344,17 +351,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 class _Team:
-    """The processes that train stacks: here, this one.
+    """The processes that train stacks: here, this one."""
 
-    Attributes:
-        is_first: whether this process is the one that reads and writes what concerns all.
-    """
-
-    is_first = True
-
-    def share(self, value: Any) -> Any:
-        """Return the value that the first process passes."""
-        return value
+    def first(self, work: Callable[[], Any]) -> Any:
+        """Call ``work`` in the first process only, which reads and writes what concerns all; return its result in all."""
+        return work()
 
     def run(self, jobs: list[_Job], train: functools.partial[Finished]) -> dict[int, Finished]:
         """Train stacks; return what they became, by their numbers, in all processes."""
@@ -390,15 +391,33 @@ class _MpiTeam(_Team):
             message = "sweep: jobs='mpi' needs mpi4py and MPI: pip install 'gpunet[mpi]'"
             raise MissingDependencyError(message, name="mpi4py") from None
         self._world = MPI.COMM_WORLD
-        self.is_first = self._world.Get_rank() == 0
 
-    def share(self, value: Any) -> Any:
-        return self._world.bcast(value, root=0)
+    def first(self, work: Callable[[], Any]) -> Any:
+        return self._together(work if self._world.Get_rank() == 0 else lambda: None)[0]
 
     def run(self, jobs: list[_Job], train: functools.partial[Finished]) -> dict[int, Finished]:
         mine = jobs[self._world.Get_rank() :: self._world.Get_size()]
-        parts = self._world.allgather({job.number: train(job) for job in mine})
+        parts = self._together(lambda: {job.number: train(job) for job in mine})
         return {number: finished for part in parts for number, finished in part.items()}
+
+    def _together(self, work: Callable[[], Any]) -> list[Any]:
+        """Return what ``work`` returns in each process.
+
+        Raises:
+            ProcessError: it fails in another process; in that one, its error.
+        """
+        value, failure = None, None
+        try:
+            value = work()
+        except Exception as error:
+            failure = error
+        found = self._world.allgather((value, failure and f"{type(failure).__name__}: {failure}"))
+        if failure is not None:
+            raise failure
+        for rank, (_, message) in enumerate(found):
+            if message is not None:
+                raise ProcessError(f"sweep: rank {rank} stopped with {message}")
+        return [value for value, _ in found]
 
 
 def _team_of(jobs: int | str | None) -> _Team:

@@ -287,6 +287,12 @@ def test_processes_of_mpi(tmp_path: Path) -> None:
     found = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert found.stdout.count("same") == 2, found.stderr
     assert (tmp_path / "sweep" / "trials.csv").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    command[-2] = str(tmp_path / "other")  # both processes end
+    found = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert found.returncode != 0
+    assert "ArgumentError: sweep: folder" in found.stderr and "ProcessError: sweep: rank 0 stopped with" in found.stderr
 
 
 @pytest.mark.exhaustive
