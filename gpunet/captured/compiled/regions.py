@@ -47,8 +47,8 @@ _TRIAL_TURNS, _TURN_STEPS, _TURN_SECONDS = 6, 64, 0.005
 _MAX_BACKOFF = 20
 _GAIN = 0.97  # helpers win if a step takes less than this share of the time without them
 
-#: Names in the table of addresses: the state above, and the system's function that yields the core.
-STATE, YIELD = "state", "yield"
+#: Names in the table of addresses: the state above, the module's ``run_chunk``, and the system's function that yields the core.
+STATE, RUN_CHUNK, YIELD = "state", "run_chunk", "yield"
 
 
 class Division(NamedTuple):
@@ -114,10 +114,11 @@ def is_worth_helpers(units: Iterable[Unit]) -> bool:
     return sum(d.work for d in divisions if d is not None) >= MIN_PART_WORK
 
 
-#: Functions of a module with regions; its own ``run_chunk(table, region, chunk)`` comes before them.
+#: Functions of a module with regions.  They call its own ``run_chunk(table, region, chunk)`` by address: Numba would compile all that
+#: it calls anew for each part that calls it by name.
 SOURCE = '''
 @jit_helper
-def run_region(table, state, yield_core, region, chunks):
+def run_region(table, state, run_chunk, yield_core, region, chunks):
     """Run all chunks of a region, together with the helpers."""
     noinline()
     atomic_store(state + 64, 0)
@@ -127,7 +128,7 @@ def run_region(table, state, yield_core, region, chunks):
         chunk = atomic_add(state, 1) & 0xFFFFF
         if chunk >= chunks:
             break
-        run_chunk(table, region, chunk)
+        call_address(run_chunk, table, region, chunk)
         mine += 1
     waited = 0
     while atomic_load(state + 64) < chunks - mine:
@@ -138,7 +139,7 @@ def run_region(table, state, yield_core, region, chunks):
 
 
 @helper_entry
-def help_regions(table, state, yield_core, max_spins):
+def help_regions(table, state, run_chunk, yield_core, max_spins):
     """Run chunks until there are none for a while; return the number of chunks run."""
     atomic_add(state + 128, 1)
     waited = finished = 0
@@ -149,7 +150,7 @@ def help_regions(table, state, yield_core, max_spins):
         if now & 0xFFFFF < now >> 20 & 0xFFFFF:
             now = atomic_add(state, 1)
             if now >= 0 and now & 0xFFFFF < now >> 20 & 0xFFFFF:
-                run_chunk(table, now >> 40, now & 0xFFFFF)
+                call_address(run_chunk, table, now >> 40, now & 0xFFFFF)
                 atomic_add(state + 64, 1)
                 finished += 1
             waited = 0
@@ -190,17 +191,18 @@ class Team:
         self._step_start = self._turn_start = self._turn_seconds = 0.0
         self._turn_steps = self._trial_steps = 0
 
-    def bind(self, help_regions: Callable[[int, int, int, int], int], table: int, memory: Any) -> None:
+    def bind(self, help_regions: Callable[[int, int, int, int, int], int], table: int, run_chunk: int, memory: Any) -> None:
         """Let helpers call the step's ``help_regions``.
 
         Args:
             table: the address of the table of addresses.
+            run_chunk: the address of the step's ``run_chunk``.
             memory: the arrays that the step works on, kept alive while a helper runs.
         """
         state, yield_core = self.address, yield_address()  # not self: a reference cycle would keep the memory
 
         def call(memory: Any = memory) -> int:
-            return help_regions(table, state, yield_core, MAX_SPINS)
+            return help_regions(table, state, run_chunk, yield_core, MAX_SPINS)
 
         self._help_regions = call
 

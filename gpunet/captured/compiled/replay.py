@@ -14,7 +14,7 @@ from gpunet.captured.compiled import module
 from gpunet.captured.compiled.arguments import WRITTEN_SPANS, Argument, copy_rejected, written_spans
 from gpunet.captured.compiled.library_calls import SCRATCH, NumpyUnit
 from gpunet.captured.compiled.nests import Unit
-from gpunet.captured.compiled.regions import STATE, Team, is_worth_helpers
+from gpunet.captured.compiled.regions import RUN_CHUNK, STATE, Team, is_worth_helpers
 from gpunet.captured.compiled.source import Writer
 from gpunet.captured.ir import View
 from gpunet.captured.numpy_calls import Bound, line
@@ -60,6 +60,9 @@ def function(
     spans = numpy.array(written_spans(units, place, keepers), numpy.int64)
     scratch_address = scratch.ctypes.data + -scratch.ctypes.data % 64
     named = {SCRATCH: scratch_address, STATE: team.address, WRITTEN_SPANS: spans.ctypes.data}
+    step: Any = module.load(text) if parts else None
+    if writer.regions:
+        named[RUN_CHUNK] = step.run_chunk.address
     table = numpy.array(writer.table(keepers, named), numpy.int64)
     memory = (table, scratch, spans, [keepers[buffer][0] for buffer in writer.buffers])
     # the calls that the units with checks replace: they raise the error for invalid input
@@ -68,13 +71,11 @@ def function(
         **bound.values, "table": table.ctypes.data, "checks": checks, "copy_rejected": copy_rejected,
         "buffers": [array(a.whole) for a in arguments],
     }  # fmt: skip
-    if parts:
-        step = module.load(text)
-        names |= {part: getattr(step, part) for part in parts}
-        if writer.regions:
-            team.bind(step.help_regions, table.ctypes.data, memory)
-            names["step_team"] = team
-            body = ["step_team.begin()", *body, "step_team.end()"]
+    names |= {part: getattr(step, part) for part in parts}
+    if writer.regions:
+        team.bind(step.help_regions, table.ctypes.data, named[RUN_CHUNK], memory)
+        names["step_team"] = team
+        body = ["step_team.begin()", *body, "step_team.end()"]
     replay, source = compile_source(", ".join(parameters), body, names)
     replay.memory = memory  # type: ignore[attr-defined]
     return replay, text + "\n\n" + source

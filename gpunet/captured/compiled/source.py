@@ -83,11 +83,11 @@ class Writer:
     def _add_line(self, lines: list[str], text: str, division: regions.Division | None) -> None:
         """Add a line to a part, as a region if it is divided."""
         if division is not None:
-            state, yield_core = self._name(regions.STATE), self._name(regions.YIELD)
+            addresses = ", ".join(map(self._name, (regions.STATE, regions.RUN_CHUNK, regions.YIELD)))
             number = len(self.regions)
             self.regions.append(text)
             # i8(...): Numba would compile run_region anew for each literal
-            text = f"run_region(table, {state}, {yield_core}, i8({number}), i8({division.num_chunks}))"
+            text = f"run_region(table, {addresses}, i8({number}), i8({division.num_chunks}))"
         lines.append(text)
 
     @staticmethod
@@ -127,7 +127,8 @@ class Writer:
         texts = [f"@jit_helper\n{text.replace('def nest(', f'def {name}(', 1)}" for text, name in self._nests.items()]
         if self.regions:
             cases = [f"    if region == {n}:\n{indent(self._body([line]), '    ')}" for n, line in enumerate(self.regions)]
-            texts.append(f"@jit_helper\ndef run_chunk(table, region, chunk):\n    noinline()\n{''.join(cases)}")
+            head = '@c_function("int64(int64, int64, int64)")\ndef run_chunk(table, region, chunk):\n'
+            texts.append(f"{head}{''.join(cases)}    return 0\n")
             texts.append(regions.SOURCE.strip() + "\n")
         for number, (lines, is_threaded) in enumerate(self._parts):
             if is_threaded and len(self._parts) > 1:  # a NumPy call follows: dismiss the helpers

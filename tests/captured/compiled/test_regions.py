@@ -113,7 +113,6 @@ def test_functions_that_regions_share_are_compiled_once(monkeypatch: pytest.Monk
     step(x[:240], y[:240])
     compiled = sys.modules[constants_of(step)["part0"].__module__]
     assert len(compiled.run_region.signatures) == 1
-    assert len(compiled.run_chunk.signatures) == 1
 
 
 @needs_numba
