@@ -114,8 +114,8 @@ def is_worth_helpers(units: Iterable[Unit]) -> bool:
     return sum(d.work for d in divisions if d is not None) >= MIN_PART_WORK
 
 
-#: Functions of a module with regions.  They call its own ``run_chunk(table, region, chunk)`` by address: Numba would compile all that
-#: it calls anew for each part that calls it by name.
+#: Functions of a module with regions.  They call its own ``run_chunk(table, region, chunk)`` by address: Numba would compile all
+#: that it calls anew for each part that calls it by name.
 SOURCE = '''
 @jit_helper
 def run_region(table, state, run_chunk, yield_core, region, chunks):
