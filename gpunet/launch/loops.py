@@ -51,13 +51,15 @@ class LoopBody:
         """Names of the parameters."""
         return list(inspect.signature(self._function).parameters)
 
-    def source(self, first_lines: Sequence[str] = ()) -> str:
-        """Return the source without decorators, with ``first_lines`` before the lines of the function."""
+    def source(self, first_lines: Sequence[str] = (), parameters: str | None = None) -> str:
+        """Return the source without decorators, with ``first_lines`` before the lines of the function, and other ``parameters``."""
         text = textwrap.dedent(inspect.getsource(self._function))
         (function,) = ast.parse(text).body
         assert isinstance(function, ast.FunctionDef)
         lines = text.splitlines(keepends=True)
         head, rest = lines[function.lineno - 1 : function.body[0].lineno - 1], lines[function.body[0].lineno - 1 :]
+        if parameters is not None:
+            head = [f"def {self.name}({parameters}):\n"]
         return "".join([*head, *(f"    {line}\n" for line in first_lines), *rest])
 
     def called(self) -> Iterator[LoopBody]:

@@ -17,6 +17,9 @@ from gpunet.captured.compiled.expressions import TYPE_NAMES, convert, literal, l
 from gpunet.captured.ir import Call, View, overlap
 
 _MAX_OPERANDS = 30  # of a nest; jit.memory.MAX_SCOPES is 32
+_MAX_SIZES = 100  # of a nest that are arguments; jit.memory.MAX_WORDS is 256
+_MAX_UNROLLED = 64  # iterations of an innermost loop of a length that the source states
+_MAX_GAP = 8  # elements between two of an innermost loop, stated likewise: LLVM loads vectors and shuffles them
 
 
 class Operand(NamedTuple):
@@ -136,28 +139,46 @@ class Nest(Unit):
                 return d, extent, self.size * work
         return None, 1, 0
 
-    def source(self, name: str, along: int | None = None) -> tuple[str, list[Operand]]:
-        """The nest as a function, and the operands whose addresses it takes.
+    def source(self, along: int | None = None) -> tuple[str, list[Operand], list[int]]:
+        """The nest as a function ``nest`` of the address of its arguments.
 
-        In its source, a0 is the address of operand 0, p0 the pointer, v0 the value; t0 is the value of statement 0, r0
-        its running total; i0 is the index of loop 0.
+        In its source, p0 is the pointer to operand 0, v0 the value; t0 is the value of statement 0, r0 its running total; i0 is
+        the index of loop 0; n0 is a number of iterations or elements.  Those are arguments, so that nests of other sizes are
+        the same function; a short innermost loop has its length in the source, since that lets LLVM unroll it.
 
         Args:
-            along: a loop that runs from ``low`` to ``high``, two more parameters of the function, instead of in full.
+            along: a loop that runs from ``low`` to ``high``, two more arguments of the function, instead of in full.
+
+        Returns:
+            The source, the operands whose addresses are the first arguments, and the numbers that follow them.
         """
         operands = self._operands()
         shape, strides = _merge_dims(self.shape, [o.strides for o in operands])
-        bounds = ["low, high" if d == along else str(extent) for d, extent in enumerate(shape)]
-        steps = {o: tuple(s // o.dtype.itemsize for s in of) for o, of in zip(operands, strides)}
-        slot = {o: n for n, o in enumerate(operands)}
         depth = len(shape)
-        prologue = [f"p{n} = pointer(a{n}, {TYPE_NAMES[o.dtype]})" for n, o in enumerate(operands)]
+        sizes: dict[int, str] = {}
+
+        def size(number: int, limit: int) -> str:
+            if 0 <= number <= limit or (number not in sizes and len(sizes) == _MAX_SIZES):
+                return str(number)
+            return sizes.setdefault(number, f"n{len(sizes)}")
+
+        limits = [*[1] * (depth - 1), _MAX_UNROLLED]
+        bounds = ["low, high" if d == along else size(extent, limits[d]) for d, extent in enumerate(shape)]
+        limits = [*[1] * (depth - 1), _MAX_GAP]
+        steps = {
+            o: tuple("" if s == 0 else size(s // o.dtype.itemsize, limits[d]) for d, s in enumerate(of))
+            for o, of in zip(operands, strides)
+        }
+        slot = {o: n for n, o in enumerate(operands)}
+        prologue = [f"p{n} = pointer(word(words, {n}), {TYPE_NAMES[o.dtype]})" for n, o in enumerate(operands)]
+        names = [*sizes.values(), *(("low", "high") if along is not None else ())]
+        prologue += [f"{name} = word(words, {n})" for n, name in enumerate(names, len(operands))]
         before: list[list[str]] = [[] for _ in range(depth + 1)]  # [d]: at the start of the body of d nested loops
         after: list[list[str]] = [[] for _ in range(depth + 1)]  # [d]: at the end of that body
         values: dict[Operand, str] = {}
 
         def access(operand: Operand) -> str:
-            terms = [f"i{d} * {s}" if s != 1 else f"i{d}" for d, s in enumerate(steps[operand]) if s]
+            terms = [f"i{d} * {s}" if s != "1" else f"i{d}" for d, s in enumerate(steps[operand]) if s]
             return f"p{slot[operand]}, {' + '.join(terms) or '0'}"
 
         for operand in self._read:
@@ -195,15 +216,15 @@ class Nest(Unit):
         lines += ["    " * depth + line for line in (*before[depth], *body)]
         for level in range(depth, -1, -1):
             lines += ["    " * level + line for line in after[level]]
-        names = ", ".join([*(f"a{n}" for n in range(len(operands))), *(("low", "high") if along is not None else ())])
-        return f"def {name}({names}):\n    noinline()\n" + "".join(f"    {line}\n" for line in lines), operands
+        lines.append("return 0")
+        return "def nest(words):\n" + "".join(f"    {line}\n" for line in lines), operands, [*sizes]
 
     def _is_reduced(self, operand: Operand) -> bool:
         return any(s.reduce and s.target == operand for s in self.statements)
 
     @staticmethod
     def _emit_reduction(
-        statement: Statement, name: str, text: str, steps: tuple[int, ...], bounds: list[str],
+        statement: Statement, name: str, text: str, steps: tuple[str, ...], bounds: list[str],
         access: Any, store: Any, before: list[list[str]], after: list[list[str]], body: list[str], inits: list[str],
     ) -> None:  # fmt: skip
         """Emit a reduction: its total is in a register over the innermost reduced loops, in memory over outer ones."""
@@ -211,7 +232,7 @@ class Nest(Unit):
         start = {"add": "0", "maximum": "-math.inf", "minimum": "math.inf"}[statement.reduce]
         own = TYPE_NAMES[dtype]
         inner = depth
-        while inner and steps[inner - 1] == 0:
+        while inner and not steps[inner - 1]:
             inner -= 1
         is_sum = statement.reduce == "add"
         wide = "f8" if is_sum and dtype == numpy.float32 and inner < depth else own  # of the total in a register
@@ -222,7 +243,7 @@ class Nest(Unit):
             body.append(f"{name} = " + step.format(name, f"{wide}({text})"))
             total = name if wide == own else f"{own}({name})"
         lines = after[inner] if inner < depth else body
-        if 0 in steps[:inner]:
+        if "" in steps[:inner]:
             loops = [d for d in range(inner) if steps[d]]
             for level, d in enumerate(loops):
                 inits.append("    " * level + f"for i{d} in range({bounds[d]}):")

@@ -4,7 +4,7 @@ The bounds of a chunk follow from the shapes, and no chunk depends on another, s
 on the number of threads or their timing.  The thread that runs the step starts and finishes each region; helpers spin
 for a while until the next one starts.  They share ``state``, 64-bit words, each in a cache line of its own:
 
-    [0]   the work queue: region << 40 | number of chunks << 20 | next chunk; negative if helpers shall leave
+    [0]   the work queue: number of the call << 40 | number of chunks << 20 | next chunk; negative if helpers shall leave
     [8]   chunks of the current region that helpers have finished
     [16]  number of helpers present
     [24]  not 0 if helpers shall leave although there is work
@@ -46,10 +46,6 @@ _TRIAL_TURNS, _TURN_STEPS, _TURN_SECONDS = 6, 64, 0.005
 #: since whatever kept the cores busy may be over soon.
 _MAX_BACKOFF = 20
 _GAIN = 0.97  # helpers win if a step takes less than this share of the time without them
-
-#: Names in the table of addresses: the state above, the module's ``run_chunk``, and the system's function that yields the core.
-STATE, RUN_CHUNK, YIELD = "state", "run_chunk", "yield"
-
 
 class Division(NamedTuple):
     """How a loop is cut into chunks: ``extent`` elements along the loop or dimension ``along``, ``step`` per chunk."""
@@ -114,56 +110,6 @@ def is_worth_helpers(units: Iterable[Unit]) -> bool:
     return sum(d.work for d in divisions if d is not None) >= MIN_PART_WORK
 
 
-#: Functions of a module with regions.  They call its own ``run_chunk(table, region, chunk)`` by address: Numba would compile all
-#: that it calls anew for each part that calls it by name.
-SOURCE = '''
-@jit_helper
-def run_region(table, state, run_chunk, yield_core, region, chunks):
-    """Run all chunks of a region, together with the helpers."""
-    noinline()
-    atomic_store(state + 64, 0)
-    atomic_store(state, region << 40 | chunks << 20)
-    mine = 0
-    while True:
-        chunk = atomic_add(state, 1) & 0xFFFFF
-        if chunk >= chunks:
-            break
-        call_address(run_chunk, table, region, chunk)
-        mine += 1
-    waited = 0
-    while atomic_load(state + 64) < chunks - mine:
-        pause()
-        waited += 1
-        if waited > 5000:
-            call_address(yield_core, 0)
-
-
-@helper_entry
-def help_regions(table, state, run_chunk, yield_core, max_spins):
-    """Run chunks until there are none for a while; return the number of chunks run."""
-    atomic_add(state + 128, 1)
-    waited = finished = 0
-    while waited < max_spins and atomic_load(state + 192) == 0:
-        now = atomic_load(state)
-        if now < 0:
-            break
-        if now & 0xFFFFF < now >> 20 & 0xFFFFF:
-            now = atomic_add(state, 1)
-            if now >= 0 and now & 0xFFFFF < now >> 20 & 0xFFFFF:
-                call_address(run_chunk, table, now >> 40, now & 0xFFFFF)
-                atomic_add(state + 64, 1)
-                finished += 1
-            waited = 0
-        else:
-            pause()
-            waited += 1
-            if waited & 255 == 0:
-                call_address(yield_core, 0)
-    atomic_add(state + 128, -1)
-    return finished
-'''
-
-
 def yield_address() -> int:
     """The address of the system's function that lets another thread use the core."""
     if os.name == "nt":
@@ -191,18 +137,18 @@ class Team:
         self._step_start = self._turn_start = self._turn_seconds = 0.0
         self._turn_steps = self._trial_steps = 0
 
-    def bind(self, help_regions: Callable[[int, int, int, int, int], int], table: int, run_chunk: int, memory: Any) -> None:
-        """Let helpers call the step's ``help_regions``.
+    def bind(self, help_regions: Callable[[int, int, int, int], int], calls: int, memory: Any) -> None:
+        """Let helpers run chunks of a program.
 
         Args:
-            table: the address of the table of addresses.
-            run_chunk: the address of the step's ``run_chunk``.
+            help_regions: see ``interpreter``.
+            calls: the address of the program's first call.
             memory: the arrays that the step works on, kept alive while a helper runs.
         """
         state, yield_core = self.address, yield_address()  # not self: a reference cycle would keep the memory
 
         def call(memory: Any = memory) -> int:
-            return help_regions(table, state, run_chunk, yield_core, MAX_SPINS)
+            return help_regions(calls, state, yield_core, MAX_SPINS)
 
         self._help_regions = call
 

@@ -22,7 +22,7 @@ from gpunet.captured.compiled.library_calls import _take_rows
 def test_entries_with_other_dtypes_are_other_functions() -> None:
     single, double = (Entry(_take_rows, (dtype, dtype, "i8"), ("int",) * 3) for dtype in ("f4", "f8"))
     assert compiled(single) is compiled(Entry(_take_rows, ("f4", "f4", "i8"), ("int",) * 3))
-    assert "out = pointer(out, f4)" in single.source() and "out = pointer(out, f8)" in double.source()
+    assert "out = pointer(word(words, 0), f4)" in single.source() and "out = pointer(word(words, 0), f8)" in double.source()
 
 
 # ---- the disk cache -------------------------------------------------------------------------------------------------
@@ -33,7 +33,8 @@ from gpunet.captured.compiled.entries import Entry, compiled
 from gpunet.launch.random import _bernoulli_loop
 entry = compiled(Entry(_bernoulli_loop, ("b1", "u8"), ("int", "int")))
 mask, state = numpy.zeros(64, bool), numpy.zeros(2, numpy.uint64)
-entry.ctypes(mask.ctypes.data, state.ctypes.data, 64, 1 << 30)
+words = numpy.array([mask.ctypes.data, state.ctypes.data, 64, 1 << 30])
+entry.ctypes(words.ctypes.data)
 print(gpunet.__file__, bool(entry.cache_hits), mask.sum())
 """
 

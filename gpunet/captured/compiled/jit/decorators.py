@@ -31,7 +31,7 @@ def part(num_addresses: int, *arrays: tuple[Any, int], **options: Any) -> Callab
 
 #: A part with parallel regions: it releases the GIL, so that helper threads can enter theirs.
 threaded_part = functools.partial(part, nogil=True)
-#: The function that helper threads call, of five addresses and counts.
-helper_entry = threaded_part(5)
-#: A function that compiled steps call by its address, given its signature.
-c_function = functools.partial(cfunc, cache=True, error_model="numpy")
+#: The function that helper threads call, of four addresses and counts.
+helper_entry = threaded_part(4)
+#: A function that programs call: of the address of its arguments.
+c_function = cfunc("int64(int64)", cache=True, error_model="numpy")

@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 from gpunet.captured.compiled.jit.decorators import jit_helper
 
 MAX_SCOPES = 32  # operands of a nest
+MAX_WORDS = 256  # arguments of a function of a program
 
 _WORD = ir.IntType(64)
 
@@ -31,17 +32,6 @@ def _add_alias_scope(builder: Any, access: Any, scope: int) -> None:
     scopes = [module.add_metadata([f"gpunet {number}", domain]) for number in range(MAX_SCOPES)]
     access.set_metadata("alias.scope", module.add_metadata([scopes[scope]]))
     access.set_metadata("noalias", module.add_metadata([s for s in scopes if s is not scopes[scope]]))
-
-
-@intrinsic
-def noinline(context):
-    """Keep the calling function from being inlined: its alias scopes hold only within it."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.function.attributes.add("noinline")
-        return context.get_dummy_value()
-
-    return types.void(), generate
 
 
 @intrinsic
@@ -99,6 +89,53 @@ def like(context, pointer, value):
     return pointer.dtype(pointer, value), generate
 
 
+# ---- words of a program ---------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def word(context, address, index):
+    """The 64-bit word at ``index``, an int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        words = builder.inttoptr(arguments[0], _WORD.as_pointer())
+        return builder.load(builder.gep(words, [arguments[1]]))
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def real(context, address, index):
+    """The 64-bit word at ``index``, a float64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        words = builder.inttoptr(arguments[0], ir.DoubleType().as_pointer())
+        return builder.load(builder.gep(words, [arguments[1]]))
+
+    return types.float64(types.int64, types.int64), generate
+
+
+@intrinsic
+def set_word(context, address, index, value):
+    """Write the 64-bit word at ``index``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        words = builder.inttoptr(arguments[0], _WORD.as_pointer())
+        builder.store(arguments[2], builder.gep(words, [arguments[1]]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def stack_words(context):
+    """The address of ``MAX_WORDS`` words on the stack, which live as long as the calling function."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ptrtoint(cgutils.alloca_once(builder, ir.ArrayType(_WORD, MAX_WORDS)), _WORD)
+
+    return types.int64(), generate
+
+
 # ---- arguments of a step: NumPy arrays ------------------------------------------------------------------------------
 
 
@@ -113,25 +150,27 @@ def _is_contiguous(array):
 
 
 @jit_helper
-def borrow_argument(table, slot, array, size, alignment, written):
-    """Put the data address of an array of ``size`` bytes into the table, so that the step reads the array in place.
+def borrow_array(record, array):
+    """Put the data address of an array into a program, so that the step reads the array in place.
 
     Args:
-        array: the array.
-        alignment: of the data, in bytes; a power of 2.
-        written: the address of :func:`arguments.written_spans`.
+        record: the address of the words of this array (see ``program``).
 
     Returns:
         0, or 1 if the array is not contiguous, not aligned, or overlaps memory that the step writes.
     """
     start = int64(array.ctypes.data)
-    if not _is_contiguous(array) or start & alignment - 1:
+    if start == word(record, 3) and _is_contiguous(array):
+        return 0
+    if not _is_contiguous(array) or start & word(record, 1) - 1:
         return 1
-    spans = pointer(written, int64)
-    for number in range(1, 1 + 2 * load(spans, 0, 0), 2):
-        if load(spans, number, 0) < start + size and start < load(spans, number + 1, 0):
+    spans = word(record, 2)
+    for number in range(1, 1 + 2 * word(spans, 0), 2):
+        if word(spans, number) < start + word(record, 0) and start < word(spans, number + 1):
             return 1
-    store(pointer(table, int64), slot, start, 0)
+    for number in range(5, 5 + 2 * word(record, 4), 2):
+        set_word(word(record, number), 0, start + word(record, number + 1))
+    set_word(record, 3, start)
     return 0
 
 
