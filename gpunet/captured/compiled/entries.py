@@ -59,12 +59,12 @@ class Entry(NamedTuple):
         from gpunet.captured.compiled.jit import matmul  # imports Numba
 
         body: LoopBody = getattr(matmul, self.body) if isinstance(self.body, str) else self.body
-        kinds = [*(f"pointer(word(words, {{}}), {dtype})" for dtype in self.arrays)]
-        kinds += ["word(words, {})" if kind == "int" else "real(words, {})" for kind in self.numbers]
+        kinds = [*(f"pointer(word_at(argument_words, {{}}), {dtype})" for dtype in self.arrays)]
+        kinds += ["word_at(argument_words, {})" if kind == "int" else "real_at(argument_words, {})" for kind in self.numbers]
         lines = [f"{name} = {kind.format(n)}" for n, (name, kind) in enumerate(zip(body.parameters, kinds, strict=True))]
         called = [getattr(matmul, helper.name) if helper.has_compiled_form else helper for helper in body.called()]
         helpers = {helper.name: f"@jit_helper\n{helper.source()}" for helper in called}
-        entry = f"@c_function\n{body.source(lines, 'words')}\n\nentry = {body.name}\n"
+        entry = f"@c_function\n{body.source(lines, 'argument_words')}\n\nentry = {body.name}\n"
         return "\n\n".join((_HEADER, *helpers.values(), entry))
 
 

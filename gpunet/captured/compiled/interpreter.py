@@ -16,17 +16,17 @@ from gpunet.captured.compiled.jit import *
 @jit_helper
 def call_chunk(call, chunk):
     """Call a function with the arguments of a chunk."""
-    arguments, own = word(call, 1), stack_words()
-    for number in range(word(call, 3)):
+    arguments, own = word_at(call, 1), stack_words()
+    for number in range(word_at(call, 3)):
         at = arguments + 24 * number
-        set_word(own, number, min(word(at, 0) + chunk * word(at, 1), word(at, 2)))
-    call_address(word(call, 0), own)
+        set_word_at(own, number, min(word_at(at, 0) + chunk * word_at(at, 1), word_at(at, 2)))
+    call_address(word_at(call, 0), own)
 
 
 @jit_helper
 def run_region(first_call, call, state, yield_core):
     """Run all chunks of a call, together with the helpers."""
-    chunks = word(call, 2)
+    chunks = word_at(call, 2)
     atomic_store(state + 64, 0)
     atomic_store(state, (call - first_call) // 32 << 40 | chunks << 20)
     mine = 0
@@ -47,14 +47,14 @@ def run_region(first_call, call, state, yield_core):
 @jit_helper
 def run_part(part):
     """Run the calls of a part; return the number of a check that has failed, or 0."""
-    call, state, yield_core = word(part, 0), word(part, 2), word(part, 3)
-    for _ in range(word(part, 1)):
-        if word(call, 2):
-            run_region(word(part, 6), call, state, yield_core)
-        elif call_address(word(call, 0), word(call, 1)):
-            return word(call, 3)
+    call, state, yield_core = word_at(part, 0), word_at(part, 2), word_at(part, 3)
+    for _ in range(word_at(part, 1)):
+        if word_at(call, 2):
+            run_region(word_at(part, 6), call, state, yield_core)
+        elif call_address(word_at(call, 0), word_at(call, 1)):
+            return word_at(call, 3)
         call += 32
-    if word(part, 4):
+    if word_at(part, 4):
         atomic_store(state, -(1 << 62))
     return 0
 '''
@@ -102,9 +102,9 @@ def starter(arrays: tuple[tuple[str, int], ...], is_threaded: bool) -> Callable[
     kinds = "".join(f", ({dtype}, {ndim})" for dtype, ndim in arrays)
     lines = [f"@{'threaded_' * is_threaded}part(1{kinds})", f"def start({', '.join(('part', *names))}):"]
     if arrays:
-        lines += ["    array, rejected = word(part, 5), 0"]
+        lines += ["    array, rejected = word_at(part, 5), 0"]
         for number, name in enumerate(names):
-            lines += [f"    rejected |= borrow_array(array, {name}) << {number}", "    array += 40 + 16 * word(array, 4)"]
+            lines += [f"    rejected |= borrow_array(array, {name}) << {number}", "    array += 40 + 16 * word_at(array, 4)"]
         lines += ["    if rejected:", "        return -rejected"]
     lines += ["    return run_part(part)"]
     return module.load(_SOURCE + "\n\n" + "\n".join(lines) + "\n", "start").start

@@ -170,9 +170,9 @@ class Nest(Unit):
             for o, of in zip(operands, strides)
         }
         slot = {o: n for n, o in enumerate(operands)}
-        prologue = [f"p{n} = pointer(word(words, {n}), {TYPE_NAMES[o.dtype]})" for n, o in enumerate(operands)]
+        prologue = [f"p{n} = pointer(word_at(words, {n}), {TYPE_NAMES[o.dtype]})" for n, o in enumerate(operands)]
         names = [*sizes.values(), *(("low", "high") if along is not None else ())]
-        prologue += [f"{name} = word(words, {n})" for n, name in enumerate(names, len(operands))]
+        prologue += [f"{name} = word_at(words, {n})" for n, name in enumerate(names, len(operands))]
         before: list[list[str]] = [[] for _ in range(depth + 1)]  # [d]: at the start of the body of d nested loops
         after: list[list[str]] = [[] for _ in range(depth + 1)]  # [d]: at the end of that body
         values: dict[Operand, str] = {}

@@ -22,7 +22,8 @@ from gpunet.captured.compiled.library_calls import _take_rows
 def test_entries_with_other_dtypes_are_other_functions() -> None:
     single, double = (Entry(_take_rows, (dtype, dtype, "i8"), ("int",) * 3) for dtype in ("f4", "f8"))
     assert compiled(single) is compiled(Entry(_take_rows, ("f4", "f4", "i8"), ("int",) * 3))
-    assert "out = pointer(word(words, 0), f4)" in single.source() and "out = pointer(word(words, 0), f8)" in double.source()
+    assert "out = pointer(word_at(argument_words, 0), f4)" in single.source()
+    assert "out = pointer(word_at(argument_words, 0), f8)" in double.source()
 
 
 # ---- the disk cache -------------------------------------------------------------------------------------------------

@@ -62,9 +62,9 @@ from gpunet.captured.compiled.jit.memory import (
     load,
     pause,
     pointer,
-    real,
-    set_word,
+    real_at,
+    set_word_at,
     stack_words,
     store,
-    word,
+    word_at,
 )  # fmt: skip

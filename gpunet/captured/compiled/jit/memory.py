@@ -93,7 +93,7 @@ def like(context, pointer, value):
 
 
 @intrinsic
-def word(context, address, index):
+def word_at(context, address, index):
     """The 64-bit word at ``index``, an int64."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -104,7 +104,7 @@ def word(context, address, index):
 
 
 @intrinsic
-def real(context, address, index):
+def real_at(context, address, index):
     """The 64-bit word at ``index``, a float64."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -115,7 +115,7 @@ def real(context, address, index):
 
 
 @intrinsic
-def set_word(context, address, index, value):
+def set_word_at(context, address, index, value):
     """Write the 64-bit word at ``index``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -160,17 +160,17 @@ def borrow_array(record, array):
         0, or 1 if the array is not contiguous, not aligned, or overlaps memory that the step writes.
     """
     start = int64(array.ctypes.data)
-    if start == word(record, 3) and _is_contiguous(array):
+    if start == word_at(record, 3) and _is_contiguous(array):
         return 0
-    if not _is_contiguous(array) or start & word(record, 1) - 1:
+    if not _is_contiguous(array) or start & word_at(record, 1) - 1:
         return 1
-    spans = word(record, 2)
-    for number in range(1, 1 + 2 * word(spans, 0), 2):
-        if word(spans, number) < start + word(record, 0) and start < word(spans, number + 1):
+    spans = word_at(record, 2)
+    for number in range(1, 1 + 2 * word_at(spans, 0), 2):
+        if word_at(spans, number) < start + word_at(record, 0) and start < word_at(spans, number + 1):
             return 1
-    for number in range(5, 5 + 2 * word(record, 4), 2):
-        set_word(word(record, number), 0, start + word(record, number + 1))
-    set_word(record, 3, start)
+    for number in range(5, 5 + 2 * word_at(record, 4), 2):
+        set_word_at(word_at(record, number), 0, start + word_at(record, number + 1))
+    set_word_at(record, 3, start)
     return 0
 
 
