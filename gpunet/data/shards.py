@@ -23,7 +23,7 @@ __all__ = ["ShardedArrays"]
 #: The bytes of a block, unless ``block_size`` says otherwise: enough to be read in one go from any disk.
 BLOCK_BYTES = 2**20
 #: Files of each array that stay mapped.
-_MAX_MAPPED = 8
+_MAX_MAPPED = 4
 #: The stem of a file, such as x-000 or images-00003-of-00010.
 _NAME = re.compile(r"(.+?)[-_.](\d+)(?:-of-\d+)?")
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
