@@ -75,10 +75,6 @@ class BlockShuffleSampler(Sampler):
         self.seed = 0 if seed is None and self.num_replicas > 1 else seed
         self.epoch: int | None = None
         self._resumed: tuple[int, int | None, list[list[int]]] | None = None  # the epoch, its seed, and see _shares
-        if isinstance(data_source, BlockDataset):
-            starts, blocks = self._block_starts(), data_source.block_starts
-            touched = numpy.searchsorted(blocks, starts[1:]) - numpy.searchsorted(blocks, starts[:-1], side="right") + 1
-            data_source.keep_blocks((self.window + 2) * int(touched.max()))  # a batch may touch several windows
 
     def __len__(self) -> int:
         """The rows of this process in an epoch."""
@@ -126,6 +122,15 @@ class BlockShuffleSampler(Sampler):
             rest = rest[end:]
         if len(rest) and not drop_last:
             yield rest
+
+    def blocks_needed(self, dataset: BlockDataset) -> int:
+        """How many blocks of a data set this order needs in memory: those of the window, and of a batch of up to two blocks."""
+        starts, blocks = self._block_starts(), dataset.block_starts
+        if starts[-1] == blocks[-1]:
+            touched = numpy.searchsorted(blocks, starts[1:]) - numpy.searchsorted(blocks, starts[:-1], side="right") + 1
+            return (self.window + 2) * int(touched.max())
+        longest, usual = numpy.diff(starts).max(), len(dataset) / (len(blocks) - 1)
+        return (self.window + 2) * (int(longest / usual) + 2)  # of a subset
 
     def _block_starts(self) -> numpy.ndarray:
         if isinstance(self.data_source, BlockDataset) and self.block_size is None:

@@ -7,15 +7,15 @@ import itertools
 import operator
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy
 
 from gpunet.autograd import Tensor, make_tensor
 from gpunet.data.datasets import Dataset, base_and_rows
-from gpunet.errors import ArgumentError, DataError, OutOfRangeError, shown
+from gpunet.errors import ArgumentError, DataError, OutOfRangeError, ShapeError, shown
 
 __all__ = ["BlockDataset"]
 
@@ -42,12 +42,13 @@ class BlockDataset(Dataset):
 
     Attributes:
         block_starts: int64 (k + 1,): the first row of each block in the data set, and the number of rows.
-        num_kept: blocks in memory; a :class:`BlockShuffleSampler` raises it to what its window needs.
+        num_kept: blocks in memory; a DataLoader with a :class:`BlockShuffleSampler` raises it to what the window needs.
     """
 
     def __init__(self, fields: Sequence[Field], blocks: numpy.ndarray) -> None:
         self.fields = tuple(fields)
         self._set_blocks(blocks)
+        self._transforms: tuple[Callable[..., Sequence[numpy.ndarray]], ...] = ()
         self.num_kept = 2  # that a batch of consecutive rows touches
         self._forget()
 
@@ -94,7 +95,7 @@ class BlockDataset(Dataset):
             self.num_kept = count
             self._forget()
 
-    def hold_out(self, fraction: float) -> tuple[BlockDataset, BlockDataset]:
+    def hold_out(self, fraction: float) -> tuple[Self, Self]:
         """Split off the last rows of each block, ``fraction`` of all rows; return the rest and these rows.
 
         Both are read in blocks, unlike the parts of ``random_split``.
@@ -115,15 +116,24 @@ class BlockDataset(Dataset):
             parts.append(part)
         return parts[0], parts[1]
 
+    def with_transform(self, function: Callable[..., Sequence[numpy.ndarray]]) -> Self:
+        """Return the data set with the arrays that ``function`` makes of the arrays of any number of rows.
+
+            images = ShardedArrays("train").with_transform(lambda x, y: (x.astype("float32") / 255, y))
+
+        A thread calls it, while the step before runs; so it must not draw from the global generators.
+        """
+        found = copy.copy(self)
+        found._transforms = (*self._transforms, function)
+        return found
+
     def read_rows(self, rows: numpy.ndarray) -> list[numpy.ndarray]:
         """Return the rows at indices, int64 (n,), of each array: (n, ...).
-
-        A subclass may override it to convert the rows of :meth:`read_rows` of this class, for example bytes to float32.  Since a
-        thread calls it, it must not draw from the global generators.
 
         Raises:
             DataError: a file has changed, or cannot be read.
             OutOfRangeError: an index is out of range.
+            ShapeError: a transform returns another number of rows.
         """
         size = len(self)
         if rows.size and not (-size <= rows.min() and rows.max() < size):
@@ -133,7 +143,15 @@ class BlockDataset(Dataset):
         blocks = numpy.searchsorted(self.block_starts, rows, side="right") - 1
         with self._lock:
             self._allocate()
-            return self._gather(blocks, rows - self.block_starts[blocks])
+            arrays = self._gather(blocks, rows - self.block_starts[blocks])
+        for transform in self._transforms:
+            arrays = [*map(numpy.asarray, transform(*arrays))]
+            if any(array.shape[:1] != rows.shape for array in arrays):
+                shapes = [array.shape for array in arrays]
+                raise ShapeError(
+                    f"with_transform: the function returns arrays of shapes {shapes} for {len(rows)} rows; expected a row for each"
+                )
+        return arrays
 
     def _allocate(self) -> None:
         if self._buffers is None:

@@ -13,7 +13,7 @@ import numpy
 
 from gpunet.backend.devices import CPU
 from gpunet.data.block_sampler import BlockShuffleSampler
-from gpunet.data.blocks import BlockDataset
+from gpunet.data.blocks import BlockDataset, block_rows
 from gpunet.data.datasets import IterableDataset, tensor_rows
 from gpunet.data.fetch import EXHAUSTED, Recipe, make_fetcher
 from gpunet.data.picklable import check_picklable
@@ -126,6 +126,8 @@ class DataLoader:
                 batch_sampler = BatchSampler(self.sampler, batch_size, drop_last)  # type: ignore[arg-type]
         self.batch_sampler = batch_sampler
         self.multiprocessing_context = _context(multiprocessing_context)
+        if (in_blocks := block_rows(dataset)) is not None and (order := _block_sampler(self)) is not None:
+            in_blocks[0].keep_blocks(order.blocks_needed(in_blocks[0]))
         self._recipe = Recipe(dataset, collate_fn, batch_size is not None, batch_size, drop_last)
         if num_workers:
             self._check_job()
@@ -423,7 +425,9 @@ def _from_workers(loader: DataLoader, key: Key, epoch: int, num_skipped: int) ->
 def _default_sampler(dataset: Any, shuffle: bool) -> Any:
     if not shuffle:
         return SequentialSampler(dataset)
-    return BlockShuffleSampler(dataset) if isinstance(dataset, BlockDataset) else RandomSampler(dataset)
+    if isinstance(dataset, BlockDataset):
+        return BlockShuffleSampler(dataset, num_replicas=1, rank=0)  # all rows, as of other data sets
+    return RandomSampler(dataset)
 
 
 # ---- checks of arguments ----------------------------------------------------------------------------------------------

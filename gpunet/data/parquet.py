@@ -83,9 +83,11 @@ class ParquetDataset(BlockDataset):
             raise DataError(f"{self._paths[0]}: there are no rows, also in the other files")
 
     @property
-    def column_names(self) -> list[str]:
-        """The columns of the features."""
-        return [column.name for column in self._columns]
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the features: those of the columns, with an index in lists."""
+        return tuple(
+            f"{column.name}[{i}]" if column.is_list else column.name for column in self._columns for i in range(column.width)
+        )
 
     def _forget(self) -> None:
         super()._forget()

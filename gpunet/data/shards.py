@@ -53,12 +53,12 @@ class ShardedArrays(BlockDataset):
         train = ShardedArrays("train")  # x-000.npy, x-001.npy, ... and y-000.npy, y-001.npy, ...
         loader = DataLoader(train, batch_size=64, shuffle=True)
 
-    Sample i is the tuple of the i-th rows of the arrays, in the order of their names, with targets (y, target, label) behind the others.
-    Headers and lengths of all files are checked at once.
+    Sample i is the tuple of the i-th rows of the arrays, in the order of their names, with targets (y, target, label) behind the
+    others.  Headers and lengths of all files are checked at once.
 
     Args:
-        source: a folder, a path, or a list of paths, of files ARRAY.npy or ARRAY-NUMBER.npy; or a dict that has the list of files of
-            each array, whatever their names are.  Files of equal places, or numbers, in all arrays have the same number of rows.
+        source: a folder, a path, or a list of paths, of files ARRAY.npy or ARRAY-NUMBER.npy; or a dict that has the list of files
+            of each array, whatever their names are.  The files of a number, or a place in the lists, have equally many rows.
         arrays: the names of the arrays of a sample, in another order, or only some of them.
         block_size: rows of a block, which is read at once; by default those of 1 MiB.
 
@@ -171,8 +171,8 @@ def _grouped(paths: Sequence[Path]) -> dict[str, list[Path]]:
         for other in names:
             if missing := sorted(found[other].keys() - found[name].keys()):
                 raise DataError(
-                    f"{found[other][missing[0]]}: there is no file of the array {name!r} with its number; expected the same numbers "
-                    f"of {' and '.join(map(repr, names))}, or a dict of lists of files"
+                    f"{found[other][missing[0]]}: there is no file of the array {name!r} with its number; expected the same "
+                    f"numbers of {' and '.join(map(repr, names))}, or a dict of lists of files"
                 )
     return {name: [found[name][number] for number in sorted(found[name])] for name in names}
 
@@ -203,7 +203,8 @@ def _header(path: Path) -> _File:
     except Exception as error:  # NumPy raises a dozen types for damaged headers
         raise DataError(f"{path} is damaged: {str(error)[:200]}; save the array again with numpy.save") from None
     if not is_numeric(dtype) or not dtype.isnative:
-        raise DataError(f"{path} contains {dtype}; expected numbers in the byte order of this machine: save array.astype('float32')")
+        way_out = "save array.astype('float32')"
+        raise DataError(f"{path} contains {dtype}; expected numbers in the byte order of this machine: {way_out}")
     if not shape:
         raise DataError(f"{path} contains a single number; expected rows")
     if is_fortran and len(shape) > 1:

@@ -78,7 +78,8 @@ def test_processes_have_parts_of_one_length(count: int) -> None:
     assert {len(part) for part in found} == {-(-301 // count)} == {len(BlockShuffleSampler(range(301), 10, 4, count, 0))}
     assert set(itertools.chain(*found)) == {*range(301)}
     whole = parts(301, count, drop_last=True)
-    assert {len(part) for part in whole} == {301 // count} == {len(BlockShuffleSampler(range(301), 10, 4, count, 0, drop_last=True))}
+    sampler = BlockShuffleSampler(range(301), 10, 4, count, 0, drop_last=True)
+    assert {len(part) for part in whole} == {301 // count} == {len(sampler)}
     assert len({*itertools.chain(*whole)}) == 301 // count * count
 
 
@@ -146,11 +147,15 @@ def values(batches: Any) -> list[list[int]]:
     return [x.tolist() for (x,) in batches]
 
 
+def joined(batches: list[list[int]]) -> list[int]:
+    return [*itertools.chain(*batches)]
+
+
 def test_each_epoch_of_a_loader_has_another_order() -> None:
     first, second = values(made := loader()), values(made)
-    assert first != second and sorted(sum(first, [])) == sorted(sum(second, [])) == [*range(100)]
+    assert first != second and sorted(joined(first)) == sorted(joined(second)) == [*range(100)]
     assert first == values(loader()) and len(made) == len(first) == 13
-    assert sum(first, []) == [*itertools.chain(*BlockShuffleSampler(range(100), 10).chunks(key=Key(11, 0)))]
+    assert joined(first) == [*itertools.chain(*BlockShuffleSampler(range(100), 10).chunks(key=Key(11, 0)))]
     assert values(loader(seed=5)) == values(loader(seed=5)) != first
 
 
@@ -179,8 +184,8 @@ def test_a_loader_resumes_with_another_number_of_processes() -> None:
     again = loader()
     again.load_state_dict(other.state_dict())
     assert values(again) == (rest := values(iterator))
-    assert sorted([*seen, *first, *sum(rest, [])]) == [*range(100)]
-    assert sorted(sum(values(other), [])) == [*range(100)]
+    assert sorted([*seen, *first, *joined(rest)]) == [*range(100)]
+    assert sorted(joined(values(other))) == [*range(100)]
 
 
 def test_samples_without_batches() -> None:

@@ -1,4 +1,4 @@
-"""Data sets in blocks: batches, blocks in memory, threads that read ahead, held-out rows, workers, and training with checkpoints."""
+"""Data sets in blocks: batches, blocks in memory, threads that read ahead, held-out rows, workers, training with checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import gpunet
 from gpunet import nn
 from gpunet.data import BlockDataset, BlockShuffleSampler, DataLoader, RandomSampler, Subset
 from gpunet.data.blocks import Field
-from gpunet.errors import ArgumentError, DataError, OutOfRangeError
+from gpunet.errors import ArgumentError, DataError, OutOfRangeError, ShapeError
 from gpunet.launch.random import Generator
 from gpunet.train.callbacks import Callback
 
@@ -90,6 +90,17 @@ def test_shuffle_takes_the_sampler_of_blocks() -> None:
     assert first != rows(DataLoader(Counted(100), 10, shuffle=True, generator=Generator(5)))
 
 
+def test_a_sampler_of_another_data_set_and_of_a_subset() -> None:
+    data = Counted(203)
+    halves = data.with_transform(lambda x, y: (x, y))
+    assert sorted(rows(DataLoader(halves, 5, sampler=BlockShuffleSampler(data, window=6)))) == [*range(203)]
+    assert {*halves.reads.values()} == {1}
+    data = Counted(203)
+    part = Subset(data, range(100, 180))
+    assert sorted(rows(DataLoader(part, 5, sampler=BlockShuffleSampler(part, 16, 2)))) == [*range(100, 180)]
+    assert sum(data.reads.values()) <= 11 + 5  # blocks that two runs of 16 rows share are read twice at most
+
+
 def test_blocks_of_another_size() -> None:
     data = Counted(203)
     sampler = BlockShuffleSampler(data, block_size=20, window=2)
@@ -134,21 +145,23 @@ def test_subsets_and_functions_of_samples() -> None:
     assert sums == [45, 145, 245, 345, 445]
 
 
-class Converted(Counted):
-    def read_rows(self, rows: numpy.ndarray) -> list[numpy.ndarray]:
-        x, y = super().read_rows(rows)
-        return [x.astype("float64") / 2, y]
-
-
 class Labelled(Counted):
     def __getitem__(self, index: Any) -> Any:
         return "label", index
 
 
-def test_subclasses() -> None:
-    [(x, y)] = DataLoader(Converted(10), 10)
-    assert x.dtype == gpunet.float64 and (x[:, 1] == y).all()
-    assert Converted(10)[3][0].tolist() == [1.5, 3.0]
+def test_a_transform_converts_rows() -> None:
+    data = Counted(20)
+    halves = data.with_transform(lambda x, y: (x.astype("float64") / 2, y)).with_transform(lambda x, y: (x, y, y + 1))
+    [(x, y, z), _] = DataLoader(halves, 10)
+    assert x.dtype == gpunet.float64 and (x[:, 1] == y).all() and (z == y + 1).all()
+    assert halves[3][0].tolist() == [1.5, 3.0] and len(data[3]) == 2 and len(halves.hold_out(0.5)[1][0]) == 3
+    for wrong in (lambda x, y: (x[:1], y), lambda x, y: (x, 3)):
+        with pytest.raises(ShapeError, match="with_transform: the function returns arrays of shapes .* for 10 rows"):
+            next(iter(DataLoader(data.with_transform(wrong), 10)))
+
+
+def test_a_subclass_reads_its_samples() -> None:
     [[names, y]] = DataLoader(Labelled(3), 3, sampler=[0, 1, 2], collate_fn=lambda samples: [*zip(*samples)])
     assert names == ("label",) * 3
 

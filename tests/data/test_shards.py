@@ -12,7 +12,6 @@ from typing import Any
 import numpy
 import pytest
 
-import gpunet
 from gpunet.data import DataLoader, RandomSampler, ShardedArrays
 from gpunet.errors import ArgumentError, DataError
 from gpunet.launch.random import Generator
@@ -140,9 +139,7 @@ def spoil(folder: Path, how: str) -> None:
 def test_refused_files(tmp_path: Path, how: str, match: str) -> None:
     spoil(write(tmp_path), how)
     with pytest.raises(DataError, match=match):
-        if how == "archive":
-            ShardedArrays(sorted(tmp_path.glob("*-001.np?")))
-        ShardedArrays(tmp_path)
+        ShardedArrays(sorted(tmp_path.glob("*-001.np?")) if how == "archive" else tmp_path)
 
 
 def test_an_npz_file_alone_is_refused(tmp_path: Path) -> None:
