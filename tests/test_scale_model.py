@@ -86,6 +86,7 @@ def test_limit() -> None:
     not distributed.is_mpi_available() or shutil.which("mpiexec", path=str(Path(sys.executable).parent)) is None,
     reason="MPI is not installed: pip install 'gpunet[mpi]'",
 )
-def test_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measurements() -> None:
     text = scale.compare(2)
-    assert text.startswith("2 processes: alpha ") and text.count("(fitted)") == 2 and text.count("\n| ") == len(scale.SIZES) + 2
+    assert text.startswith("2 processes: alpha ") and text.count("(fitted)") == 2 and "1 / beta" in text
+    assert text.count("\n| ") == len(scale.SIZES) + 2

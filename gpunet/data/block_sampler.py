@@ -57,9 +57,12 @@ class BlockShuffleSampler(Sampler):
         name = type(self).__name__
         if (num_replicas is None) != (rank is None) and not is_initialized():
             raise ArgumentError(f"{name}: num_replicas={num_replicas}, rank={rank}, without a process group; pass both or neither")
-        self.num_replicas: int = num_replicas or (get_world_size() if is_initialized() else 1)
-        self.rank: int = rank if rank is not None else get_rank() if is_initialized() else 0
-        check_process(name, self.num_replicas, self.rank)
+        if num_replicas is None:
+            num_replicas = get_world_size() if is_initialized() else 1
+        if rank is None:
+            rank = get_rank() if is_initialized() else 0
+        check_process(name, num_replicas, rank)
+        self.num_replicas, self.rank = num_replicas, rank
         for argument, value in (("block_size", block_size), ("window", window)):
             if value is not None:
                 _check_count(name, argument, value)
@@ -71,7 +74,7 @@ class BlockShuffleSampler(Sampler):
                 f"{name}: a {type(data_source).__name__} has no blocks of its own; pass block_size=, the rows of a block"
             )
         self.data_source, self.block_size, self.drop_last = data_source, block_size, drop_last
-        self.window: int = window or getattr(data_source, "window", 16)
+        self.window = int(getattr(data_source, "window", 16)) if window is None else window
         self.seed = 0 if seed is None and self.num_replicas > 1 else seed
         self.epoch: int | None = None
         self._resumed: tuple[int, int | None, list[list[int]]] | None = None  # the epoch, its seed, and see _shares
@@ -98,7 +101,8 @@ class BlockShuffleSampler(Sampler):
             key: of a DataLoader, for ``seed=None``.
         """
         epoch = epoch if self.epoch is None else self.epoch
-        seed, history = self.seed, []
+        seed = self.seed
+        history: list[list[int]] = []
         if self._resumed is not None and self._resumed[0] == epoch:
             _, seed, history = self._resumed
         if seed is not None or key is None:

@@ -222,7 +222,7 @@ class DataLoader:
     def _stateful_samplers(self) -> list[tuple[str, Any]]:
         """The samplers with state of their own: a generator of theirs, or an epoch that the user sets."""
         samplers = [self.batch_sampler, getattr(self.batch_sampler, "sampler", None), self.sampler]
-        found = []
+        found: list[tuple[str, Any]] = []
         for sampler in dict.fromkeys(s for s in samplers if s is not None and type(s).__hash__ is not None):
             if isinstance(sampler, BlockShuffleSampler):
                 found.append(("blocks", sampler))

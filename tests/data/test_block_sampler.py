@@ -90,6 +90,14 @@ def test_a_process_reads_its_own_blocks() -> None:
     assert found[0] != others[0]
 
 
+def test_the_process_is_that_of_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("is_initialized", True), ("get_rank", 2), ("get_world_size", 3)):
+        monkeypatch.setattr(f"gpunet.data.block_sampler.{name}", lambda value=value: value)
+    assert [*BlockShuffleSampler(range(50), 10, 4)] == [*BlockShuffleSampler(range(50), 10, 4, 3, 2)]
+    assert [*BlockShuffleSampler(range(50), 10, 4, rank=0)] == [*BlockShuffleSampler(range(50), 10, 4, 3, 0)]
+    assert BlockShuffleSampler(range(50), 10, 4).seed == 0  # whatever seeds the processes have
+
+
 def test_more_processes_than_rows() -> None:
     assert sorted(part for [part] in parts(2, 3)) in ([0, 0, 1], [0, 1, 1])
     assert parts(2, 3, drop_last=True) == [[], [], []]
