@@ -234,8 +234,8 @@ SECONDS, REPEATS = 12.0, 10
 def measure() -> None:
     """Time all-reduce in the processes that mpiexec started; the first one prints the fastest and their number by size, as JSON.
 
-    The sizes take turns.  The fastest is what processes reach when other load does not keep them waiting.  They wait in short sleeps:
-    if they share cores, a process that waits in a loop keeps the core from the one that it waits for.
+    The sizes take turns.  The fastest is what processes reach that other load does not keep waiting.  They wait in short sleeps:
+    if they share cores, one that waits in a loop keeps the core from the one that it waits for.
     """
     import numpy
     from mpi4py import MPI
