@@ -50,6 +50,7 @@ class BlockDataset(Dataset):
         self._set_blocks(blocks)
         self._transforms: tuple[Callable[..., Sequence[numpy.ndarray]], ...] = ()
         self.num_kept = 2  # that a batch of consecutive rows touches
+        self._lock = threading.Lock()  # of a thread that reads ahead, and other ones
         self._forget()
 
     def _set_blocks(self, blocks: numpy.ndarray) -> None:
@@ -60,7 +61,6 @@ class BlockDataset(Dataset):
 
     def _forget(self) -> None:
         """Drop the blocks in memory."""
-        self._lock = threading.Lock()  # of a thread that reads ahead, and the one that trains
         self._buffers: list[numpy.ndarray] | None = None
         self._clock = 0
 
@@ -70,6 +70,7 @@ class BlockDataset(Dataset):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._lock = threading.Lock()
         self._forget()
 
     def __len__(self) -> int:
@@ -90,10 +91,12 @@ class BlockDataset(Dataset):
         return max(1, min(MAX_WINDOW, MAX_WINDOW_BYTES // max(self.block_bytes, 1)))
 
     def keep_blocks(self, count: int) -> None:
-        """Keep at least so many blocks in memory."""
-        if count > self.num_kept:
-            self.num_kept = count
-            self._forget()
+        """Keep at least so many blocks in memory, or all."""
+        count = min(count, len(self._blocks))
+        with self._lock:
+            if count > self.num_kept:
+                self.num_kept = count
+                self._forget()
 
     def hold_out(self, fraction: float) -> tuple[Self, Self]:
         """Split off the last rows of each block, ``fraction`` of all rows; return the rest and these rows.

@@ -67,6 +67,12 @@ def test_each_block_is_read_once_in_an_epoch(batch_size: int) -> None:
     assert data._buffers is not None and len(data._buffers[0]) == 5 * 8  # the window, and two blocks
 
 
+def test_no_more_blocks_are_kept_than_there_are() -> None:
+    data = Counted(20)
+    assert sorted(rows(DataLoader(data, 5, shuffle=True))) == [*range(20)]
+    assert data.num_kept == 3 and {*data.reads.values()} == {1}
+
+
 @pytest.mark.parametrize("batch_size", [3, 8, 20])
 def test_in_a_row_each_block_is_read_once(batch_size: int) -> None:
     data = Counted(203)
