@@ -6,7 +6,7 @@ import functools
 import mmap
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,12 +70,9 @@ class ShardedArrays(BlockDataset):
     def __init__(self, source: Any, arrays: Sequence[str] | None = None, block_size: int | None = None) -> None:
         if block_size is not None and (isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1):
             raise ArgumentError(f"ShardedArrays: block_size={block_size!r}; expected an integer of 1 or more")
-        paths = _files_of(source)
-        if arrays is not None:
-            for name in [arrays] if isinstance(arrays, str) else arrays:
-                if isinstance(arrays, str) or name not in paths:
-                    raise ArgumentError(f"ShardedArrays: arrays={arrays!r}; expected names among {', '.join(map(repr, paths))}")
-            paths = {name: paths[name] for name in arrays}
+        if isinstance(arrays, str):
+            raise ArgumentError(f"ShardedArrays: arrays={arrays!r}; expected a list of names")
+        paths = _files_of(source, arrays)
         self.array_names = tuple(paths)
         self._files = [[_header(path) for path in of_array] for of_array in paths.values()]
         _check(self._files)
@@ -138,10 +135,10 @@ class ShardedArrays(BlockDataset):
 # ---- finding files ------------------------------------------------------------------------------------------------------
 
 
-def _files_of(source: Any) -> dict[str, list[Path]]:
+def _files_of(source: Any, arrays: Sequence[str] | None) -> dict[str, list[Path]]:
     """The files of each array, in order."""
     if isinstance(source, Mapping):
-        found = {str(name): _paths(paths) for name, paths in source.items()}
+        found = {name: _paths(source[name]) for name in _chosen([*source], arrays)}
         for name, paths in found.items():
             if not paths or len(paths) != len(next(iter(found.values()))):
                 counts = ", ".join(f"{len(paths)} of {name!r}" for name, paths in found.items())
@@ -149,15 +146,30 @@ def _files_of(source: Any) -> dict[str, list[Path]]:
         if not found:
             raise DataError("ShardedArrays: no arrays; expected a dict with the list of files of each array")
         return found
-    return _grouped(_paths(source))
+    return _grouped(_paths(source), arrays)
 
 
 def _paths(source: Any) -> list[Path]:
     return files_of("ShardedArrays", source, (".npy", ".npz"))
 
 
-def _grouped(paths: Sequence[Path]) -> dict[str, list[Path]]:
-    """Group files by the names of their arrays, and sort them by their numbers."""
+def _chosen(names: list[str], arrays: Sequence[str] | None) -> list[str]:
+    if unknown := [name for name in arrays or () if name not in names]:
+        raise ArgumentError(f"ShardedArrays: arrays={arrays!r}, but there is no {unknown[0]!r}; expected names among {names}")
+    return [*arrays] if arrays is not None else names
+
+
+def array_names(folder: Path) -> list[str]:
+    """The names of the arrays in a folder, with targets behind the others."""
+    return _sorted(_numbered(_paths(folder)))
+
+
+def _sorted(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: (name in TARGET_KEYS, name))
+
+
+def _numbered(paths: Sequence[Path]) -> dict[str, dict[int, Path]]:
+    """Files by the names of their arrays and their numbers."""
     found: dict[str, dict[int, Path]] = {}
     for path in paths:
         match = _NAME.fullmatch(path.stem)
@@ -166,7 +178,13 @@ def _grouped(paths: Sequence[Path]) -> dict[str, list[Path]]:
         if number in numbered:
             raise DataError(f"{path}: {numbered[number]} has the same array and number; expected one of them")
         numbered[number] = path
-    names = sorted(found, key=lambda name: (name in TARGET_KEYS, name))
+    return found
+
+
+def _grouped(paths: Sequence[Path], arrays: Sequence[str] | None) -> dict[str, list[Path]]:
+    """The files of each array, sorted by their numbers."""
+    found = _numbered(paths)
+    names = _chosen(_sorted(found), arrays)
     for name in names:
         for other in names:
             if missing := sorted(found[other].keys() - found[name].keys()):

@@ -16,6 +16,7 @@ from gpunet.backend.dtypes import is_complex
 from gpunet.data import BlockDataset, ParquetDataset, ShardedArrays, Split, Standardisation, TabularData
 from gpunet.data.arrow import open_parquet, refuse_damaged
 from gpunet.data.columns import Source, joined
+from gpunet.data.shards import array_names
 from gpunet.data.tabular import FEATURE_KEYS, TARGET_KEYS
 from gpunet.data.targets import MAX_INFERRED_CLASSES, classes_of_arrays
 from gpunet.errors import ArgumentError, DataError
@@ -125,7 +126,7 @@ def _open(folder: Path, options: Options) -> tuple[BlockDataset, tuple[str, ...]
         return table, table.feature_names, target
     if options.ignore:
         raise DataError(f"ignore {list(options.ignore)}: {folder} has no columns to ignore, only a table has; remove it")
-    names = ShardedArrays(folder).array_names
+    names = array_names(folder)
     target = options.target if options.target is not None else next((name for name in names if name in TARGET_KEYS), "")
     others = [name for name in names if name != target]
     features = others if len(others) == 1 else [name for name in others if name in FEATURE_KEYS][:1]

@@ -69,6 +69,8 @@ def test_names_and_numbers_of_files(tmp_path: Path) -> None:
     assert data.array_names == ("images", "weight", "label")
     assert [y.item() for *_, y in data] == [1] + [9] * 9 + [10] * 10  # by number, not by text
     assert ShardedArrays(tmp_path, arrays=["label", "images"]).array_names == ("label", "images")
+    numpy.save(tmp_path / "mean.npy", numpy.zeros(3))
+    assert ShardedArrays(tmp_path, arrays=["images"]).array_names == ("images",)
     paths = sorted(tmp_path.glob("images*"))
     assert len(ShardedArrays(paths)) == 20 and len(ShardedArrays(str(paths[0]))) == 1
     files = {"a": paths, "b": sorted(tmp_path.glob("label*"))}
