@@ -21,7 +21,11 @@ def add_parser(subparsers: Any) -> None:
         argument_default=argparse.SUPPRESS,
     )
     data = parser.add_argument_group("data")
-    sources = _text("digits, breast-cancer, diabetes, or a .csv, .parquet or .npz file", "data")
+    sources = _text(
+        "digits, breast-cancer, diabetes, a .csv, .parquet or .npz file, or a folder of .npy shards or .parquet files, which is "
+        "read in parts",
+        "data",
+    )
     data.add_argument("source", metavar="DATA", nargs="?", help=sources)
     data.add_argument("--data", help="the same")
     data.add_argument(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -47,7 +48,7 @@ class ArrowTable(Table):
         return int(self.data.num_rows)
 
     def rows(self) -> list[list[str]]:
-        pyarrow = _pyarrow()
+        pyarrow = import_pyarrow()
         try:
             columns = [_texts(column) for column in self.data.columns]
         except pyarrow.ArrowInvalid as error:  # such as an unknown timezone
@@ -56,15 +57,15 @@ class ArrowTable(Table):
 
     def is_missing(self, number: int) -> numpy.ndarray:
         column = self.data.column(number)
-        kind = _kind(self.types[number])
+        kind = kind_of(self.types[number])
         if kind == "text":
             return numpy.array([is_missing(cell) for cell in _cells(column)], bool)
         return numpy.isnan(_floats(column)) if kind else numpy.asarray(column.is_null().to_numpy(), bool)
 
     def keep(self, is_kept: numpy.ndarray) -> ArrowTable:
-        pyarrow = _pyarrow()
+        pyarrow = import_pyarrow()
         data, count = self.data, int(is_kept.sum())
-        unread = [number for number, kind in enumerate(self.types) if not _kind(kind)]  # some of these cannot be filtered
+        unread = [number for number, kind in enumerate(self.types) if not kind_of(kind)]  # some of these cannot be filtered
         data = data.select([number for number in range(len(self.types)) if number not in unread]).filter(pyarrow.array(is_kept))
         for number in unread:
             data = data.add_column(number, self.names[number], pyarrow.nulls(count))
@@ -72,7 +73,7 @@ class ArrowTable(Table):
 
     def describe(self, number: int) -> Column:
         name, column = self.names[number], self.data.column(number)
-        kind = _kind(self.types[number])
+        kind = kind_of(self.types[number])
         if kind == "text":
             return describe(name, _cells(column), self._source)
         if not kind:
@@ -84,7 +85,7 @@ class ArrowTable(Table):
 
     def encode(self, number: int, column: Column) -> numpy.ndarray:
         values = self.data.column(number)
-        kind = _kind(values.type)
+        kind = kind_of(values.type)
         if kind == "text":
             return column.encode(_cells(values), self._source)
         if kind != column.kind and (kind, column.kind) != ("flag", "number"):
@@ -98,14 +99,14 @@ class ArrowTable(Table):
 
     def targets(self, number: int, task: str) -> Targets:
         name, column = self.names[number], self.data.column(number)
-        kind = _kind(column.type)
+        kind = kind_of(column.type)
         if kind == "text":
             return infer(_cells(column), self._source, name, task)
         if kind not in ("number", "flag"):
             raise DataError(
                 f"{self.place}, target column {shown(name)}: its type is {column.type}; expected numbers, booleans or text"
             )
-        is_float = not (kind == "flag" or _pyarrow().types.is_integer(column.type))
+        is_float = not (kind == "flag" or import_pyarrow().types.is_integer(column.type))
         return classes_of_arrays(_floats(column) if is_float else column.to_numpy(), self._source, name, task)
 
     @property
@@ -118,7 +119,7 @@ _IN_WORDS = {
 }  # fmt: skip
 
 
-def _pyarrow() -> Any:
+def import_pyarrow() -> Any:
     try:
         import pyarrow
     except ImportError:
@@ -128,6 +129,32 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
+def open_parquet(path: Path) -> Any:
+    """Open a Parquet file, as a pyarrow.parquet.ParquetFile.
+
+    Raises:
+        DataError: it is damaged.
+        MissingDependencyError: pyarrow is not installed.
+    """
+    import_pyarrow()
+    from pyarrow import parquet
+
+    with refuse_damaged(path):
+        return parquet.ParquetFile(path, thrift_string_size_limit=_MAX_LENGTH, thrift_container_size_limit=_MAX_LENGTH)
+
+
+@contextmanager
+def refuse_damaged(path: Path) -> Iterator[None]:
+    """Turn the errors of reading a Parquet file into DataErrors."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (import_pyarrow().ArrowException, OSError, ValueError, OverflowError) as error:
+        text = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"{path} is damaged, or is no Parquet file: {text}") from None
+
+
 def read_parquet(path: Path) -> ArrowTable:
     """Read a Parquet file.
 
@@ -135,18 +162,9 @@ def read_parquet(path: Path) -> ArrowTable:
         DataError: it is damaged, or has no columns.
         MissingDependencyError: pyarrow is not installed.
     """
-    pyarrow = _pyarrow()
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(
-            path, thrift_string_size_limit=_MAX_LENGTH, thrift_container_size_limit=_MAX_LENGTH
-        ) as file:
-            data = file.read()
+    with open_parquet(path) as file, refuse_damaged(path):
+        data = file.read()
         data.validate(full=True)
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        text = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"{path} is damaged, or is no Parquet file: {text}") from None
     return _table(str(path), data)
 
 
@@ -157,7 +175,7 @@ def table_of(frame: Any) -> ArrowTable:
         DataError: it has no columns, or one with values of several types.
         MissingDependencyError: pyarrow is not installed.
     """
-    pyarrow = _pyarrow()
+    pyarrow = import_pyarrow()
     place = f"the {type(frame).__name__}"
     try:
         is_pandas = type(frame).__module__.partition(".")[0] == "pandas"
@@ -170,11 +188,11 @@ def table_of(frame: Any) -> ArrowTable:
 def _table(place: str, data: Any) -> ArrowTable:
     left_out = [name for name in data.column_names if _INDEX.fullmatch(name)]
     data = data.drop_columns(left_out) if left_out else data
-    pyarrow = _pyarrow()
+    pyarrow = import_pyarrow()
     types = pyarrow.types
     for number, column in enumerate(data.columns):
         value = column.type.value_type if types.is_dictionary(column.type) else None
-        if value is not None and (_kind(value) or types.is_string_view(value)):  # others cannot be cast, and are left out
+        if value is not None and (kind_of(value) or types.is_string_view(value)):  # others cannot be cast, and are left out
             column = column.cast(value)
         if types.is_string_view(column.type):  # which has few functions
             column = column.cast(pyarrow.large_string())
@@ -187,9 +205,9 @@ def _table(place: str, data: Any) -> ArrowTable:
     return ArrowTable(place, data, tuple(data.schema.types), range(data.num_rows), notes)
 
 
-def _kind(kind: Any) -> str:
+def kind_of(kind: Any) -> str:
     """"number", "flag", "date" or "text" of an Arrow type; "" of one that does not become numbers."""
-    types = _pyarrow().types
+    types = import_pyarrow().types
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         return "number"
     if types.is_boolean(kind):
@@ -209,7 +227,7 @@ def _texts(column: Any) -> list[str]:
     Raises:
         pyarrow.ArrowInvalid: the timezone of a timestamp is unknown.
     """
-    pyarrow = _pyarrow()
+    pyarrow = import_pyarrow()
     types, kind = pyarrow.types, column.type
     if types.is_temporal(kind) and not types.is_interval(kind):
         column = column.cast(pyarrow.string())
@@ -221,7 +239,7 @@ def _texts(column: Any) -> list[str]:
 
 def _floats(column: Any) -> numpy.ndarray:
     """Numbers, booleans as 0 and 1, or dates as days since 1970: float64 (n,), NaN where a value is missing."""
-    pyarrow = _pyarrow()
+    pyarrow = import_pyarrow()
     kind, per_day = column.type, 1.0
     if pyarrow.types.is_timestamp(kind):
         column, per_day = column.cast(pyarrow.int64()), 86400.0 * _UNITS[kind.unit]

@@ -219,17 +219,26 @@ def random_split(dataset: Any, lengths: Sequence[int | float], generator: Genera
     return [Subset(dataset, order[end - count : end]) for count, end in zip(counts, ends)]
 
 
+def base_and_rows(dataset: Any) -> tuple[Any, numpy.ndarray | None]:
+    """Return the data set behind Subsets at integers, and which of its rows the samples are (None: all).
+
+    The classes of these Subsets read samples as Subset does.
+    """
+    rows: numpy.ndarray | None = None
+    while getattr(type(dataset), "__getitem__", None) is Subset.__getitem__ and not hasattr(dataset, "__getitems__"):
+        indices = dataset.indices.cpu().numpy() if isinstance(dataset.indices, Tensor) else numpy.asarray(dataset.indices)
+        if indices.ndim != 1 or not numpy.issubdtype(indices.dtype, numpy.integer):
+            break
+        rows, dataset = (indices if rows is None else indices[rows]), dataset.dataset
+    return dataset, rows
+
+
 def tensor_rows(dataset: Any) -> tuple[tuple[Tensor, ...], numpy.ndarray | None] | None:
     """Return the tensors behind a data set, and which of their rows the samples are (None: all); None for other data sets.
 
     These are a TensorDataset, and Subsets of one at integers, whose classes read samples as these do.
     """
-    rows: numpy.ndarray | None = None
-    while type(dataset).__getitem__ is Subset.__getitem__ and not hasattr(dataset, "__getitems__"):
-        indices = dataset.indices.cpu().numpy() if isinstance(dataset.indices, Tensor) else numpy.asarray(dataset.indices)
-        if indices.ndim != 1 or not numpy.issubdtype(indices.dtype, numpy.integer):
-            return None
-        rows, dataset = (indices if rows is None else indices[rows]), dataset.dataset
-    if getattr(type(dataset), "__getitem__", None) is TensorDataset.__getitem__ and not hasattr(dataset, "__getitems__"):
-        return dataset.tensors, rows
+    base, rows = base_and_rows(dataset)
+    if getattr(type(base), "__getitem__", None) is TensorDataset.__getitem__ and not hasattr(base, "__getitems__"):
+        return base.tensors, rows
     return None

@@ -13,6 +13,7 @@ import numpy
 from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
+from gpunet.data.blocks import BlockDataset, block_rows
 from gpunet.data.collate import default_collate, default_convert
 from gpunet.data.datasets import IterableDataset, tensor_rows
 from gpunet.data.randomness import Key, OwnRandomness, preserved_globals, seed_globals
@@ -48,14 +49,35 @@ class MapFetcher:
         self._recipe = recipe
         self._is_worker = is_worker
         self._tensors: tuple[Tensor, ...] | None = None
-        if recipe.is_batched and recipe.collate_fn in (None, default_collate):
-            if (found := tensor_rows(recipe.dataset)) is not None:
-                self._tensors, self._rows = found
+        self._blocks: BlockDataset | None = None
+        self._joins_arrays = recipe.is_batched and recipe.collate_fn in (None, default_collate)
+        if self._joins_arrays and (found := tensor_rows(recipe.dataset)) is not None:
+            self._tensors, self._rows = found
+        if recipe.is_batched and (in_blocks := block_rows(recipe.dataset)) is not None:
+            self._blocks, self._rows = in_blocks
 
     @property
     def gathers(self) -> bool:
         """Whether a batch is a gather of tensors, which takes an array of indices and no Python per sample."""
         return self._tensors is not None
+
+    @property
+    def reads_blocks(self) -> bool:
+        """Whether a batch is made by :meth:`read`, which a thread may call, and then :meth:`batch_of`."""
+        return self._blocks is not None
+
+    def read(self, index: Any) -> tuple[Any, list[numpy.ndarray]]:
+        """Return a list or an array of indices, and their rows of a data set in blocks."""
+        assert self._blocks is not None
+        return index, self._blocks.read_rows(self._found_rows(numpy.asarray(index, numpy.int64)))
+
+    def batch_of(self, index: Any, arrays: list[numpy.ndarray]) -> Any:
+        """Return the batch of the result of :meth:`read`."""
+        if self._joins_arrays:
+            return [*map(make_tensor, arrays)]
+        with nullcontext() if self._is_worker else preserved_globals(), devices.CPU:
+            self._seed_for(index[0])
+            return self._recipe.collate([tuple(make_tensor(numpy.asarray(a[i])) for a in arrays) for i in range(len(index))])
 
     def start(self, key: Key, epoch: int) -> None:
         """Begin an epoch."""
@@ -71,7 +93,7 @@ class MapFetcher:
             yield [_gather(tensor, rows[start : start + batch_size]) for tensor, rows in tensors]
 
     def _found_rows(self, order: numpy.ndarray) -> numpy.ndarray:
-        """The rows of the tensors at these indices of the data set."""
+        """The rows of the tensors or blocks at these indices of the data set."""
         size = len(self._recipe.dataset)
         if order.size and not (-size <= order.min() and order.max() < size):
             wrong = order[(order < -size) | (order >= size)][0]
@@ -83,6 +105,8 @@ class MapFetcher:
         recipe = self._recipe
         if self._tensors is not None and (isinstance(index, numpy.ndarray) or all(type(i) is int for i in index)):
             return next(self.batches(numpy.asarray(index, numpy.int64), max(len(index), 1)))
+        if self._blocks is not None:
+            return self.batch_of(*self.read(index))
         dataset = recipe.dataset
         with nullcontext() if self._is_worker else preserved_globals(), devices.CPU:
             if not recipe.is_batched:

@@ -12,10 +12,13 @@ from typing import Any
 import numpy
 
 from gpunet.backend.devices import CPU
+from gpunet.data.block_sampler import BlockShuffleSampler
+from gpunet.data.blocks import BlockDataset, block_rows
 from gpunet.data.datasets import IterableDataset, tensor_rows
 from gpunet.data.fetch import EXHAUSTED, Recipe, make_fetcher
 from gpunet.data.picklable import check_picklable
 from gpunet.data.randomness import Key, OwnRandomness
+from gpunet.data.read_ahead import read_ahead
 from gpunet.data.samplers import (
     BatchSampler,
     RandomSampler,
@@ -50,7 +53,7 @@ class DataLoader:
     Args:
         dataset: a :class:`Dataset`, any object with ``__getitem__`` and ``__len__``, or an :class:`IterableDataset`.
         batch_size: samples in a batch; None yields samples instead of batches.
-        shuffle: a new random order in each epoch.
+        shuffle: a new random order in each epoch; of a :class:`BlockDataset` that of a :class:`BlockShuffleSampler`.
         sampler: the order: an iterable of indices; not with ``shuffle``.
         batch_sampler: an iterable of lists of indices, instead of batch_size, shuffle, sampler and drop_last.
         num_workers: processes that read samples; 0 reads them in the main process.  Workers make tensors on the CPU.
@@ -118,11 +121,13 @@ class DataLoader:
         else:
             self.batch_size = batch_size
             if sampler is None and not is_iterable:
-                self.sampler = RandomSampler(dataset) if shuffle else SequentialSampler(dataset)
+                self.sampler = _default_sampler(dataset, bool(shuffle))
             if batch_size is not None and not is_iterable:
                 batch_sampler = BatchSampler(self.sampler, batch_size, drop_last)  # type: ignore[arg-type]
         self.batch_sampler = batch_sampler
         self.multiprocessing_context = _context(multiprocessing_context)
+        if (in_blocks := block_rows(dataset)) is not None and (order := _block_sampler(self)) is not None:
+            in_blocks[0].keep_blocks(order.blocks_needed(in_blocks[0]))
         self._recipe = Recipe(dataset, collate_fn, batch_size is not None, batch_size, drop_last)
         if num_workers:
             self._check_job()
@@ -207,25 +212,34 @@ class DataLoader:
         for (kind, sampler), (_, *value) in zip(self._stateful_samplers(), state_dict["sampler"]):
             if kind == "generator":
                 sampler.generator.set_position(*value)
+            elif kind == "blocks":
+                state, batch_size = value
+                if sampler.load_state_dict(state, self._epoch, self._num_skipped * batch_size):
+                    self._num_skipped = 0
             else:
                 sampler.set_epoch(*value)
 
     def _stateful_samplers(self) -> list[tuple[str, Any]]:
         """The samplers with state of their own: a generator of theirs, or an epoch that the user sets."""
         samplers = [self.batch_sampler, getattr(self.batch_sampler, "sampler", None), self.sampler]
-        found = []
+        found: list[tuple[str, Any]] = []
         for sampler in dict.fromkeys(s for s in samplers if s is not None and type(s).__hash__ is not None):
-            if isinstance(getattr(sampler, "generator", None), Generator):
+            if isinstance(sampler, BlockShuffleSampler):
+                found.append(("blocks", sampler))
+            elif isinstance(getattr(sampler, "generator", None), Generator):
                 found.append(("generator", sampler))
             elif callable(getattr(sampler, "set_epoch", None)) and isinstance(getattr(sampler, "epoch", None), int):
                 found.append(("epoch", sampler))
         return found
 
     def _sampler_state(self) -> list[list[Any]]:
-        return [
-            [kind, *sampler.generator.position()] if kind == "generator" else [kind, sampler.epoch]
-            for kind, sampler in self._stateful_samplers()
-        ]
+        states: list[list[Any]] = []
+        for kind, sampler in self._stateful_samplers():
+            if kind == "blocks":
+                states.append([kind, sampler.state_dict(), getattr(self.batch_sampler, "batch_size", 1)])
+            else:
+                states.append([kind, *sampler.generator.position()] if kind == "generator" else [kind, sampler.epoch])
+        return states
 
     def _workers(self, key: Key) -> WorkerPool:
         """The workers of an iteration: new ones, or those of the last one."""
@@ -288,7 +302,10 @@ def _by_index(loader: DataLoader, key: Key, epoch: int, num_skipped: int) -> Ite
     if fetcher.gathers and _has_order(loader):
         order, size = _draw_order(loader, key, epoch)
         return fetcher.batches(order[num_skipped * size :], size)
-    return map(fetcher.fetch, _indices(loader, key, epoch, num_skipped))
+    indices = _indices(loader, key, epoch, num_skipped)
+    if fetcher.reads_blocks:
+        return itertools.starmap(fetcher.batch_of, read_ahead(fetcher.read, indices))
+    return map(fetcher.fetch, indices)
 
 
 def _in_a_row(loader: DataLoader, key: Key, epoch: int, num_skipped: int) -> Iterator[Any]:
@@ -307,6 +324,14 @@ def _has_order(loader: DataLoader) -> bool:
     return type(sampler) is BatchSampler and is_order_sampler(sampler.sampler)
 
 
+def _block_sampler(loader: DataLoader) -> BlockShuffleSampler | None:
+    """The BlockShuffleSampler whose indices are the batches of a loader, or the samples without batches."""
+    sampler: Any = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
+    if type(sampler) is BatchSampler:
+        sampler = sampler.sampler
+    return sampler if getattr(type(sampler), "__iter__", None) is BlockShuffleSampler.__iter__ else None
+
+
 def _draw_order(loader: DataLoader, key: Key, epoch: int) -> tuple[numpy.ndarray, int]:
     """The indices of all batches, and how many a batch has."""
     sampler: Any = loader.batch_sampler
@@ -321,6 +346,14 @@ def _indices(loader: DataLoader, key: Key, epoch: int, num_skipped: int) -> Iter
     if _has_order(loader):
         order, size = _draw_order(loader, key, epoch)
         yield from (order[start : start + size] for start in range(num_skipped * size, len(order), size))
+        return
+    if (in_blocks := _block_sampler(loader)) is not None:
+        batches: Any = loader.batch_sampler
+        if batches is None:
+            for chunk in in_blocks.chunks(num_skipped, epoch, key):
+                yield from chunk.tolist()
+        else:
+            yield from in_blocks.batches(batches.batch_size, batches.drop_last, num_skipped, epoch, key)
         return
     sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
     own = OwnRandomness(key.digest("order", epoch))
@@ -387,6 +420,14 @@ def _from_workers(loader: DataLoader, key: Key, epoch: int, num_skipped: int) ->
     finally:
         if not loader.persistent_workers:
             pool.close()
+
+
+def _default_sampler(dataset: Any, shuffle: bool) -> Any:
+    if not shuffle:
+        return SequentialSampler(dataset)
+    if isinstance(dataset, BlockDataset):
+        return BlockShuffleSampler(dataset, num_replicas=1, rank=0)  # all rows, as of other data sets
+    return RandomSampler(dataset)
 
 
 # ---- checks of arguments ----------------------------------------------------------------------------------------------

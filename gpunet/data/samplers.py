@@ -243,9 +243,7 @@ class DistributedSampler(_OrderSampler):
             )
         num_replicas = get_world_size() if num_replicas is None else num_replicas
         rank = get_rank() if rank is None else rank
-        _check_count("DistributedSampler", "num_replicas", num_replicas)
-        if not 0 <= rank < num_replicas:
-            raise ArgumentError(f"DistributedSampler: rank={rank}; expected 0 .. {num_replicas - 1}")
+        check_process("DistributedSampler", num_replicas, rank)
         _check_flag("DistributedSampler", "shuffle", shuffle)
         _check_flag("DistributedSampler", "drop_last", drop_last)
         self.dataset = dataset
@@ -290,6 +288,12 @@ def is_count(value: Any, smallest: int) -> bool:
 def check_batch_size(function: str, value: Any) -> None:
     if not is_count(value, 1):
         raise ArgumentError(f"{function}: batch_size={value!r}; expected an integer of 1 or more")
+
+
+def check_process(function: str, num_replicas: Any, rank: int) -> None:
+    _check_count(function, "num_replicas", num_replicas)
+    if not 0 <= rank < num_replicas:
+        raise ArgumentError(f"{function}: rank={rank}; expected 0 .. {num_replicas - 1}")
 
 
 def _check_count(function: str, name: str, value: Any) -> None:

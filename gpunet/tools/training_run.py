@@ -23,6 +23,8 @@ from gpunet.data.columns import Column
 from gpunet.diagnose import GradientFlow
 from gpunet.errors import ArgumentError, DataError, MissingDependencyError
 from gpunet.launch.random import Generator
+from gpunet.tools import training_blocks
+from gpunet.tools.training_blocks import BlockRows
 from gpunet.tools.training_options import Options, of_run
 from gpunet.tools.training_report import REPORT, Run, write_report
 from gpunet.train.callbacks import Callback
@@ -61,6 +63,18 @@ class Setup:
     weight_decay: float | None
     schedule: str
     precision: str
+    blocks: BlockRows | None = None  # the rows of a folder, instead of those of dataset and split
+
+    @property
+    def num_rows(self) -> tuple[int, int]:
+        """The numbers of training and of held-out rows."""
+        parts = (self.split.train, self.split.test) if self.blocks is None else (self.blocks.train, self.blocks.test)
+        return len(parts[0]), len(parts[1])
+
+    @property
+    def digest(self) -> str:
+        """A hash by which a resumed run finds that its data have changed."""
+        return fingerprint(self.dataset) if self.blocks is None else self.blocks.digest
 
 
 def run(options: Options) -> int:
@@ -97,7 +111,7 @@ def resume(path: str) -> int:
     device = Device(config.get("device", options.device))
     with RunFolder(path) as folder:
         setup = prepare(options)
-        if config.get("data") != fingerprint(setup.dataset):
+        if config.get("data") != setup.digest:
             raise DataError(f"{path}: the data {options.data} have changed since the run began; start a new run")
         return _train(options, setup, make_parts(options, setup, device), folder)
 
@@ -122,9 +136,14 @@ def make_parts(options: Options, setup: Setup, device: Any) -> Parts:
     model = multilayer_perceptron(**setup.network, device=device)
     if options.weights is not None:
         model.load_state_dict(gpunet.train.load(options.weights, device))
-    data_sets = [TensorDataset(*_tensors(setup, part, device)) for part in (setup.split.train, setup.split.test)]
+    data_sets: list[Any]
+    if setup.blocks is None:
+        data_sets = [TensorDataset(*_tensors(setup, part, device)) for part in (setup.split.train, setup.split.test)]
+        evaluation = {name: DataLoader(part, EVALUATION_ROWS) for name, part in zip(("train", "val"), data_sets)}
+    else:
+        data_sets = setup.blocks.data_sets(setup.loss)
+        evaluation = {"val": DataLoader(data_sets[1], setup.blocks.evaluation_rows(EVALUATION_ROWS))}
     train = DataLoader(data_sets[0], options.batch_size, shuffle=True, generator=_generator(options.seed, "order"))
-    evaluation = {name: DataLoader(part, EVALUATION_ROWS) for name, part in zip(("train", "val"), data_sets)}
     return Parts(model, _optimizer(setup, model), train, evaluation)
 
 
@@ -224,17 +243,23 @@ def prepare(options: Options) -> Setup:
     if weight_decay is not None and not 0.0 <= weight_decay < math.inf:
         raise ArgumentError(f"--weight-decay {weight_decay}; expected zero or a positive number")
 
-    dataset = data.load(options.data, options.target, options.task, options.ignore)
-    _refuse_equal_names(options.data, dataset)
+    blocks = training_blocks.load(options) if os.path.isdir(options.data) else None
+    if blocks is None:
+        dataset = data.load(options.data, options.target, options.task, options.ignore)
+        _refuse_equal_names(options.data, dataset)
+        split = of_split(dataset, options.test_size, options.seed, options.folds, options.fold)
+    else:
+        dataset, split = blocks.description, blocks.split
     loss = choose_loss(options.loss, dataset.task, len(dataset.class_names))
-    split = of_split(dataset, options.test_size, options.seed, options.folds, options.fold)
     outputs = len(dataset.class_names) if loss == "cross_entropy" else 1
     network = {
         "inputs": dataset.features.shape[1], "hidden": hidden, "outputs": outputs,
         "activation": activation, "dropout": options.dropout,
     }  # fmt: skip
-    standardisation = data.standardise(split.train)
-    return Setup(dataset, split, standardisation, network, loss, optimizer, learning_rate, weight_decay, schedule, precision)
+    standardisation = data.standardise(split.train) if blocks is None else blocks.standardisation
+    return Setup(
+        dataset, split, standardisation, network, loss, optimizer, learning_rate, weight_decay, schedule, precision, blocks
+    )
 
 
 def _refuse_equal_names(path: str, dataset: TabularData) -> None:
@@ -299,13 +324,13 @@ def _config(options: Options, setup: Setup, device: Any) -> dict[str, Any]:
         "gpunet": gpunet.__version__,
         "options": {name: value for name, value in asdict(options).items() if value is not None},
         "device": str(device),
-        "data": fingerprint(dataset),
+        "data": setup.digest,
         "task": dataset.task,
         "network": setup.network,
         "loss": setup.loss,
         "optimizer": setup.optimizer,
         "learning_rate": setup.learning_rate,
-        "rows": {"train": len(setup.split.train), "test": len(setup.split.test)},
+        "rows": dict(zip(("train", "test"), setup.num_rows)),
         "target": dataset.target_name,
         "has_header": dataset.has_header if dataset.columns else None,
         "columns": [column.as_json() for column in columns],
@@ -374,7 +399,7 @@ def _print_setup(setup: Setup, model: nn.Sequential, folder: RunFolder) -> None:
     dataset = setup.dataset
     kind = f"{len(dataset.class_names)} classes" if dataset.class_names else "regression"
     print(
-        f"data: {dataset.name}, {len(setup.split.train)} training rows, {len(setup.split.test)} held out, "
+        f"data: {dataset.name}, {setup.num_rows[0]} training rows, {setup.num_rows[1]} held out, "
         f"{dataset.features.shape[1]} features, {kind}"
     )
     for note in dataset.notes:
