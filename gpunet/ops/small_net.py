@@ -1,0 +1,275 @@
+"""Many training steps of small perceptrons in one launch, for epochs of captured steps.
+
+A block of a GPU keeps a whole net in its shared memory: parameters, gradients, the states of the optimizer where they fit, and the
+results of a batch.  :func:`plan` places them; :mod:`gpunet.captured.small_net` finds out whether a recorded step is such a net.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpunet.launch.kernel import Geometry, ceil_div
+from gpunet.launch.list_kernel import list_kernel
+from gpunet.launch.random import threshold_of
+from gpunet.ops.activation_table import ACTIVATIONS
+from gpunet.ops.clip import clip_by_norm, gradient_norm
+from gpunet.ops.cross_entropy import cross_entropy_labels
+from gpunet.ops.dropout import dropout_drawn
+from gpunet.ops.linear import linear_backward_input, linear_backward_weight, linear_forward
+from gpunet.ops.losses import ELEMENTWISE_LOSSES, elementwise_loss
+from gpunet.ops.weight_gradients import CAPACITY, Update
+
+#: The constants of the same names in small_net.cu.
+MOST_LAYERS, MOST_FACTORS, THREADS, AHEAD = 8, 10, 256, 8
+#: The loss of :class:`Net` that is softmax cross-entropy against labels; the others are keys of ``ELEMENTWISE_LOSSES``.
+SOFTMAX_OF_LABELS = "cross_entropy"
+
+_LONGS, _DOUBLES = ("kept",), ("scale",)
+_INTS = (
+    "inputs", "outputs", "weight", "bias", "parameters", "gradients", "states", "result", "saved", "slope", "flags", "first_block",
+    "blocks", "is_last_of_stream", "lanes_forward", "lanes_input", "lanes_gradient",
+)  # fmt: skip
+_LAYER = numpy.dtype(
+    [*((name, "u8") for name in _LONGS), *((name, "f8") for name in _DOUBLES), *((name, "i4") for name in _INTS)], align=True
+)
+_PLACES = ("layers", "rows", "entries", "inputs", "targets", "losses", "numbers", "factors", "size")
+#: The struct NetShape of small_net.cu.
+_NET_SHAPE = numpy.dtype(
+    {
+        "names": ["of", *_PLACES],
+        "formats": [(_LAYER, (MOST_LAYERS,)), *["i4"] * len(_PLACES)],
+        "offsets": [0, *(MOST_LAYERS * _LAYER.itemsize + 4 * place for place in range(len(_PLACES)))],
+        "itemsize": ceil_div(MOST_LAYERS * _LAYER.itemsize + 4 * len(_PLACES), 8) * 8,
+    },
+    metadata={"c_type": "NetShape"},
+)
+
+
+class Layer(NamedTuple):
+    """A linear layer, and the dropout behind its activation."""
+
+    inputs: int
+    outputs: int
+    has_bias: bool = True
+    probability: float | None = None  # that dropout keeps an element
+    scale: float = 1.0  # of a kept element
+
+
+class Net(NamedTuple):
+    """What a step of a net computes; the last layer has neither activation nor dropout."""
+
+    layers: tuple[Layer, ...]
+    rows: int  # of a batch
+    activation: str
+    alpha: float
+    loss: str  # SOFTMAX_OF_LABELS, or a key of ELEMENTWISE_LOSSES
+    reduction: str  # "mean" or "sum"
+    update: Update
+    delta: float = 0.0  # of the loss
+    ignore_index: int = -100
+    code: int = 0  # of the fault of a label out of range
+    max_norm: float = 0.0  # to which the gradients are clipped; 0 for no clipping
+
+
+def stride_of(features: int) -> int:
+    """Return the elements from a row of features to the next one in shared memory, as ``stride_of`` in small_net.cu."""
+    return (features + 7) // 8 * 8 + 4
+
+
+def lanes_of(rows: int, columns: int, depth: int) -> int:
+    """Return the lanes that share an element of a product: 0 stands for tiles of 8 x 4, else tiles have 2 x 4 elements."""
+    if ceil_div(rows, 8) * ceil_div(columns, 4) >= THREADS // 2:
+        return 0
+    lanes, tiles = 1, ceil_div(rows, 2) * ceil_div(columns, 4)
+    while lanes < 32 and tiles * lanes * 2 <= THREADS and lanes * 2 * 4 <= depth:
+        lanes *= 2
+    return lanes
+
+
+def plan(net: Net, itemsize: int, num_states: int) -> numpy.ndarray:
+    """Return the struct NetShape of a net, with the place of each of its arrays in shared memory.
+
+    Args:
+        itemsize: bytes of an element.
+        num_states: lists of states that are held in shared memory, 0 for none.
+    """
+    shape = numpy.zeros(1, _NET_SHAPE)
+    used = 0
+
+    def place(elements: int) -> int:
+        nonlocal used
+        start, used = used, used + ceil_div(elements, 4) * 4
+        return start
+
+    layers, rows = net.layers, net.rows
+    saves_z = ACTIVATIONS[net.activation].saves == "preactivation"
+    draws = [ceil_div(rows * layer.outputs, 8) if layer.probability is not None else 0 for layer in layers]
+    last_draw = max((number for number, blocks in enumerate(draws) if blocks), default=-1)
+    entries = 0
+    for number, (layer, of) in enumerate(zip(layers, shape[0]["of"])):
+        matrix, result = layer.outputs * stride_of(layer.inputs), rows * stride_of(layer.outputs)
+        of["inputs"], of["outputs"] = layer.inputs, layer.outputs
+        of["weight"], of["bias"] = entries, entries + 1 if layer.has_bias else -1
+        entries += 1 + layer.has_bias
+        of["parameters"], of["gradients"], of["states"] = place(matrix), place(matrix), place(num_states * matrix)
+        of["result"] = of["saved"] = of["slope"] = place(result)
+        if number == len(layers) - 1 or saves_z:
+            of["saved"] = of["slope"] = place(result)
+        of["flags"] = -1
+        if layer.probability is not None:
+            of["flags"], of["kept"], of["scale"] = place(ceil_div(draws[number], itemsize)), threshold_of(layer.probability), layer.scale
+            of["first_block"], of["blocks"], of["is_last_of_stream"] = sum(draws[:number]), sum(draws), number == last_draw
+        of["lanes_forward"] = lanes_of(rows, layer.outputs, layer.inputs + 1)
+        of["lanes_input"] = lanes_of(rows, layer.inputs, layer.outputs)
+        of["lanes_gradient"] = lanes_of(layer.outputs, layer.inputs + 1, rows)
+    targets = ceil_div(8, itemsize) if net.loss == SOFTMAX_OF_LABELS else stride_of(layers[-1].outputs)
+    shape["layers"], shape["rows"], shape["entries"] = len(layers), rows, entries
+    shape["inputs"], shape["targets"] = place(rows * stride_of(layers[0].inputs)), place(rows * targets)
+    shape["losses"], shape["numbers"], shape["factors"] = place(rows), place(2), place(AHEAD * entries * MOST_FACTORS)
+    shape["size"] = used
+    return shape
+
+
+def num_bytes(net: Net, itemsize: int, num_states: int) -> int:
+    """Return the bytes of shared memory of a net; see :func:`plan`."""
+    return int(plan(net, itemsize, num_states)["size"][0]) * itemsize
+
+
+def held_states(net: Net, itemsize: int, num_states: int, limit: int) -> int | None:
+    """Return how many lists of states are held in shared memory: all or 0; None if the net does not fit without them either.
+
+    Args:
+        limit: bytes of shared memory of a block.
+    """
+    for held in (num_states, 0):
+        if num_bytes(net, itemsize, held) <= limit:
+            return held
+    return None
+
+
+@list_kernel(
+    "small_net.cu",
+    outputs=9,
+    lists=7,
+    types={
+        "steps": "float64", "streams": "uint64", "fault": "int64", "labels": "int64", "order": "int64", "hyperparameters": "float64"
+    },
+    optional="first_states second_states third_states streams fault targets labels order",
+    capacities=(CAPACITY,),
+)  # fmt: skip
+def small_net_steps(
+    params, first_states, second_states, third_states, steps, grads, streams, losses, fault, x, targets, labels, order,
+    hyperparameters, *, net, held,
+):  # fmt: skip
+    """Run training steps of nets of one shape, each on ``net.rows`` rows of the data.
+
+    Args:
+        params: of each layer the weight (nets, o, i), then the bias (nets, o), if it has one.
+        first_states, second_states, third_states: of the optimizer, None for those that it does not use.
+        steps: the optimizer's count of steps of each parameter, (nets,).
+        grads: those of the last step, clipped.
+        streams: (nets, 2), key and counter of the random numbers of dropout, for each parameter the same; None without dropout.
+        losses: (nets, num_steps), of each step.
+        fault: see :mod:`gpunet.launch.faults`.
+        x: (samples, i), which all nets share.
+        targets, labels: (samples, o) or (samples,); the one that the loss takes.
+        order: (num_steps * rows,), the samples of the steps; None for the order of the data.
+        hyperparameters: (nets, k) of the optimizer.
+        net: a :class:`Net`.
+        held: the lists of states that are held in shared memory, see :func:`held_states`.
+    """
+    for number, of_net in enumerate(losses):
+        lists = [[] if a is None else [tensor[number] for tensor in a] for a in (params, first_states, second_states, third_states)]
+        counts = [count[number : number + 1] for count in steps]
+        gradients, stream = [g[number] for g in grads], None if streams is None else streams[0][number]
+        for step in range(len(of_net)):
+            chosen: Any = slice(step * net.rows, (step + 1) * net.rows)
+            if order is not None:
+                chosen = order[chosen]
+            target = labels if net.loss == SOFTMAX_OF_LABELS else targets
+            _run_forward_and_backward(
+                net, lists[0], gradients, stream, of_net[step : step + 1], fault, numpy.ascontiguousarray(x[chosen]), target[chosen]
+            )
+            if net.max_norm:
+                norm = numpy.empty(1, x.dtype)
+                gradient_norm.twin(gradients, norm, None, None, order=2.0, first=True, last=True)
+                clip_by_norm.twin(gradients, norm, max_norm=net.max_norm)
+            states = [of_list or None for of_list in lists[1 : net.update.kernel.lists - 2]]
+            net.update.kernel.twin(
+                lists[0], *states, counts, gradients, hyperparameters[number], None, None, **net.update.options
+            )
+
+
+def _run_forward_and_backward(
+    net: Net, params: Sequence[Any], grads: Sequence[Any], stream: Any, value: Any, fault: Any, x: Any, target: Any
+) -> None:
+    """A step of a net up to its gradients, by the twins of the launches that a captured step makes."""
+    entries, at = [], 0  # the numbers of the weight and of the bias of each layer
+    for layer in net.layers:
+        entries.append((at, at + 1 if layer.has_bias else None))
+        at += 1 + layer.has_bias
+    alpha, inputs, saved, starts = net.alpha, [x], [], []
+    saves_z = ACTIVATIONS[net.activation].saves == "preactivation"
+    for layer, (weight, bias) in zip(net.layers, entries):
+        is_last = len(inputs) == len(net.layers)
+        y = numpy.empty((len(x), layer.outputs), x.dtype)
+        z = numpy.empty_like(y) if saves_z and not is_last else None
+        linear_forward.twin(
+            y, z, None, None, inputs[-1], params[weight], None if bias is None else params[bias],
+            activation="identity" if is_last else net.activation, alpha=alpha,
+        )  # fmt: skip
+        saved.append(y if z is None else z)
+        starts.append(None if stream is None else stream.copy())
+        if layer.probability is not None:
+            dropped = numpy.empty_like(y)
+            dropout_drawn.twin(dropped, None, stream, None, y, probability=layer.probability, scale=layer.scale, advances=True)
+            y = dropped
+        inputs.append(y)
+    result, dz, factor = inputs.pop(), numpy.empty_like(saved[-1]), numpy.ones(1, x.dtype)
+    if net.loss == SOFTMAX_OF_LABELS:
+        options = {"ignore_index": net.ignore_index, "code": net.code}
+        cross_entropy_labels.twin(value, dz, factor, None, None, fault, result, target, reduction=net.reduction, **options)
+    else:
+        elementwise_loss.twin(
+            value, dz, factor, None, None, result, target, loss=net.loss, reduction=net.reduction, delta=net.delta
+        )
+    for number in reversed(range(len(net.layers))):
+        weight, bias = entries[number]
+        of_bias = None if bias is None else grads[bias]
+        linear_backward_weight.twin(grads[weight], of_bias, None, None, dz, inputs[number], factor)
+        if number == 0:
+            break
+        before, dy = net.layers[number - 1], dz
+        dz = numpy.empty_like(saved[number - 1])
+        dropped = before.probability is not None
+        linear_backward_input.twin(
+            dz, None, None, dy, params[weight], saved[number - 1], activation="identity" if dropped else net.activation, alpha=alpha
+        )
+        if dropped:
+            options = {"probability": before.probability, "scale": before.scale}
+            dropout_drawn.twin(dz, None, starts[number - 1], None, dz.copy(), **options, advances=False)
+            ACTIVATIONS[net.activation].backward(dz, dz, saved[number - 1], alpha)
+
+
+@small_net_steps.geometry
+def _(
+    params, first_states, second_states, third_states, steps, grads, streams, losses, fault, x, targets, labels, order,
+    hyperparameters, *, net, held,
+):  # fmt: skip
+    nets, num_steps = losses.shape
+    shape = plan(net, x.itemsize, held)
+    activation = ACTIVATIONS[net.activation]
+    loss = "SoftmaxOfLabels" if net.loss == SOFTMAX_OF_LABELS else ELEMENTWISE_LOSSES[net.loss].struct
+    flags = activation.saves == "preactivation", held > 0
+    saves_z, holds = ("true" if flag else "false" for flag in flags)
+    scalars = (
+        shape, num_steps, hyperparameters.shape[1], numpy.int64(net.ignore_index), numpy.int32(net.code), net.alpha, net.delta,
+        net.max_norm, int(net.reduction == "mean"), int(net.update.options["maximize"]),
+    )  # fmt: skip
+    return Geometry(
+        (nets, *[0] * (len(params) - 1)), THREADS, scalars, (activation.struct, saves_z, loss, net.update.rule, holds),
+        int(shape["size"][0]) * x.itemsize,
+    )  # fmt: skip
