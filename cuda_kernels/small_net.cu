@@ -36,19 +36,19 @@ struct NetLayer {
   int parameters, gradients, states;        // (outputs, stride_of(inputs)); the states one behind the other
   int result, saved, slope;                 // (rows, stride_of(outputs)): y, what act' reads, dz
   int flags;                                // of dropout, a bit for each element of y; -1 without dropout
-  int first_block, blocks;                  // of random numbers: those before in a step, and those of all layers in it
-  int is_last_of_stream, lanes_forward, lanes_input, lanes_gradient;  // see product()
+  int first_block;                          // of random numbers: those before in a step
+  int lanes_forward, lanes_input, lanes_gradient;  // see product()
 };
 
 // Packed by gpunet.ops.small_net.
 struct NetShape {
   NetLayer of[MOST_LAYERS];
-  int layers, rows, entries;                          // rows of a batch
+  int layers, rows, entries, blocks;                  // rows of a batch; blocks of random numbers in a step
   int inputs, targets, losses, numbers, factors;      // places; of the targets, or labels, of a batch
   int size;                                           // elements of shared memory
 };
 
-enum { PARAMS, FIRST_STATE, STEPS = FIRST_STATE + 3, GRADS, STREAMS, LISTS };
+enum { PARAMS, FIRST_STATE, STEPS = FIRST_STATE + 3, GRADS, LISTS };
 
 // Tags of losses; the others are those of elementwise_losses.cuh.
 struct SoftmaxOfLabels {};
@@ -166,10 +166,8 @@ __device__ __forceinline__ void product_in_tiles(
     for (int j = 0; j < 4; j++)
       columns[j] = B_ALONG ? min(tile_column + j * across, num_columns - 1) * b_stride : tile_column * 4;
     T sums[ROWS][4] = {};
-    int k = 4 * slice;
-    for (; k + 4 <= depth; k += 4 * lanes)
-      accumulate<T, ROWS, A_ALONG, B_ALONG>(sums, a, rows, a_stride, b, columns, b_stride, k, 4);
-    if (k < depth) accumulate<T, ROWS, A_ALONG, B_ALONG>(sums, a, rows, a_stride, b, columns, b_stride, k, depth - k);
+    for (int k = 4 * slice; k < depth; k += 4 * lanes)
+      accumulate<T, ROWS, A_ALONG, B_ALONG>(sums, a, rows, a_stride, b, columns, b_stride, k, depth - k);
     for (int distance = lanes / 2; distance > 0; distance /= 2) {
       const unsigned int mask = (0xffffffffu >> (32 - lanes)) << (threadIdx.x % 32 - slice);
 #pragma unroll
@@ -213,10 +211,10 @@ __device__ __forceinline__ bool is_kept(const unsigned char* flags, int element)
 
 // Draws the flags of dropout of a layer in a step.  state: key and counter of its stream before the first step.
 template <class T>
-__device__ __forceinline__ void draw_flags(const NetLayer& layer, const uint64* state, int step, int rows) {
+__device__ __forceinline__ void draw_flags(const NetShape& net, const NetLayer& layer, const uint64* state, int step) {
   unsigned char* const flags = reinterpret_cast<unsigned char*>(net_memory<T>() + layer.flags);
-  const uint64 here[2] = {state[0], state[1] + static_cast<uint64>(step) * layer.blocks + layer.first_block};
-  for (int block = threadIdx.x; block < (rows * layer.outputs + 7) / 8; block += THREADS) {
+  const uint64 here[2] = {state[0], state[1] + static_cast<uint64>(step) * net.blocks + layer.first_block};
+  for (int block = threadIdx.x; block < (net.rows * layer.outputs + 7) / 8; block += THREADS) {
     const Pack<uint64, 4> words = philox(here, block);
     unsigned int of_block = 0;
 #pragma unroll
@@ -441,9 +439,6 @@ struct TensorsOfNet {
     return table.template pointer<T>(list, entry) + table.counts[entry] / gridDim.x * blockIdx.x;
   }
   __device__ __forceinline__ double* steps(int entry) const { return table.template pointer<double>(STEPS, entry) + blockIdx.x; }
-  __device__ __forceinline__ uint64* stream(int entry) const {
-    return table.template pointer<uint64>(STREAMS, entry) + 2 * blockIdx.x;
-  }
 };
 
 // The rule's numbers of steps from `step` on, for each entry: (AHEAD, entries, FACTORS).
@@ -504,7 +499,7 @@ __device__ __forceinline__ void update_layer(
 // gradients are not clipped.
 template <class T, class Act, bool SAVES_Z, class Loss, class Rule, bool HELD, int CAPACITY>
 __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
-    const __grid_constant__ TensorTable<LISTS, CAPACITY> table, T* losses, long long* fault, const T* x, const T* targets,
+    const __grid_constant__ TensorTable<LISTS, CAPACITY> table, unsigned long long* streams, T* losses, long long* fault, const T* x, const T* targets,
     const long long* labels, const long long* order, const double* hyperparameters, const __grid_constant__ NetShape net,
     int steps, int num_hyperparameters, long long ignore_index, int code, double alpha, double delta, double max_norm, int is_mean,
     int maximize) {
@@ -539,7 +534,7 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
     else
       gather(memory + net.targets, targets, order, first, net.rows, outputs, stride_of(outputs));
     for (int number = 0; number < net.layers; number++)
-      if (net.of[number].flags >= 0) draw_flags<T>(net.of[number], tensors.stream(net.of[number].weight), step, net.rows);
+      if (net.of[number].flags >= 0) draw_flags<T>(net, net.of[number], streams + 2 * blockIdx.x, step);
   };
 
   for (int place = threadIdx.x; place < net.size; place += THREADS) memory[place] = T(0);
@@ -586,9 +581,5 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
 
   copy_matrices(Direction<true>());
   if (threadIdx.x < net.entries) tensors.steps(threadIdx.x)[0] += steps;
-  for (int number = 0; number < net.layers; number++) {
-    const NetLayer& layer = net.of[number];
-    if (threadIdx.x == 0 && layer.is_last_of_stream)
-      tensors.stream(layer.weight)[1] += static_cast<uint64>(steps) * layer.blocks;
-  }
+  if (threadIdx.x == 0 && net.blocks > 0) streams[2 * blockIdx.x + 1] += static_cast<uint64>(steps) * net.blocks;
 }

@@ -17,6 +17,7 @@ from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array
 from gpunet.errors import DeviceError, InPlaceError
+from gpunet.launch import parts
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim, Ufunc
 
@@ -29,6 +30,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 ADD = Ufunc("add")
 MULTIPLY = Ufunc("multiply")
+MULTIPLY.computes(parts.Scaling)  # of recorded launches: the scale of a mean, where an op does not take it
 #: Decorator: 1 / 0 is inf and 0 / 0 is NaN without a NumPy warning, as on a GPU.
 ignore_fp_errors: Callable[[F], F] = numpy.errstate(all="ignore")
 

@@ -9,6 +9,7 @@ import numpy
 from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import int64
 from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.errors import ArgumentError
 from gpunet.launch.random import Generator
@@ -17,6 +18,9 @@ from gpunet.ops.random import randperm
 
 if TYPE_CHECKING:
     from gpunet.captured.step import CapturedStep
+
+#: Steps of one launch; a longer one keeps the GPU from drawing a screen.
+MOST_STEPS = 1 << 14
 
 
 class CapturedEpoch:
@@ -47,39 +51,151 @@ class CapturedEpoch:
         num_full, rest = divmod(len(self._data[0]), self.batch_size)
         return num_full + (rest > 0 and not self.drop_last)
 
-    def __call__(self) -> Any:
+    def __call__(self, order: Tensor | None = None) -> Any:
         """Run the step on every batch.
+
+        Args:
+            order: int64 (n,), the rows in the order of the batches, in place of one that is drawn.
 
         Returns:
             The structure that the step returns, with the mean over all rows in place of each tensor, in float64.
+
+        Raises:
+            ArgumentError: ``order`` has another shape or dtype, or another row than those of the data.
         """
+        means = _Means()
+        self._run(order, means)
+        return means.finish()
+
+    def each(self, order: Tensor | None = None) -> Any:
+        """Run the step on every batch, and return the results of all steps, such as their losses.
+
+        Args:
+            order: as above.
+
+        Returns:
+            The structure that the step returns, in place of each tensor one with a first dimension more: a row for each step.
+
+        Raises:
+            ArgumentError: as above.
+        """
+        rows = _Rows()
+        self._run(order, rows)
+        return rows.finish()
+
+    def explain(self) -> str:
+        """Return how batches of the full size are run: in one launch, or by a replay for each, and why."""
+        recording = self._step.find_recording(self._batch(slice(self.batch_size)))
+        if recording is None:
+            return "a replay for each step, until the step is recorded for a batch"
+        return recording.describe_epoch()
+
+    def _batch(self, rows: Any) -> list[Tensor]:
+        return [make_tensor(t.array[rows]) for t in self._data]
+
+    def _run(self, given: Tensor | None, results: _Means | _Rows) -> None:
+        """Run the step on every batch, and add the result of each to ``results``."""
         graph_break("a pass over the data", "call it outside the step")
         with unrecorded():
-            return self._run()
+            num_rows = len(self._data[0])
+            order: Array = None
+            if given is not None:
+                order = self._checked(given)
+            elif self.shuffle:
+                order = randperm(num_rows, device=self._data[0].device, generator=self.generator).array
+            number = 0
+            while number < len(self):
+                if steps := self._run_in_one_launch(number, order, results):
+                    number += steps
+                    continue
+                rows = slice(number * self.batch_size, min((number + 1) * self.batch_size, num_rows))
+                batch = rows if order is None else order[rows]
+                result = self._step(*(make_tensor(devices.take(t.array, batch)) for t in self._data))
+                results.add(result, rows.stop - rows.start)
+                number += 1
 
-    def _run(self) -> Any:
-        num_rows = len(self._data[0])
-        order: Array = None
-        if self.shuffle:
-            order = randperm(num_rows, device=self._data[0].device, generator=self.generator).array
-        totals: list[Any] = []
-        structure: Any = None
-        seen = 0
-        for number in range(len(self)):
-            rows = slice(number * self.batch_size, min((number + 1) * self.batch_size, num_rows))
-            batch = rows if order is None else order[rows]
-            result = self._step(*(make_tensor(devices.take(t.array, batch)) for t in self._data))
-            weight = rows.stop - rows.start
-            seen += weight
-            values = [_weighted(t.array, weight) for t in tree_leaves(result, Tensor)]
-            for total, value in zip(totals, values):
+    def _checked(self, order: Tensor) -> Array:
+        """The array of an order that is given."""
+        num_rows, device = len(self._data[0]), self._data[0].device
+        if not isinstance(order, Tensor) or order.dtype != int64 or tuple(order.shape) != (num_rows,) or order.device != device:
+            what = f"{order.dtype} of shape {tuple(order.shape)} on {order.device}" if isinstance(order, Tensor) else repr(order)
+            raise ArgumentError(f"epoch: order is {what}; expected an int64 tensor of shape ({num_rows},) on {device}")
+        if not bool(((order >= 0) & (order < num_rows)).all()):
+            raise ArgumentError(f"epoch: order has rows out of range; expected numbers from 0 to {num_rows - 1}")
+        return order.contiguous().array
+
+    def _run_in_one_launch(self, number: int, order: Array | None, results: _Means | _Rows) -> int:
+        """Run the batches of the full size from a number on in one launch; return how many, 0 if it is not possible."""
+        steps = min(len(self._data[0]) // self.batch_size - number, MOST_STEPS)
+        arrays = [t.array for t in self._data]
+        if steps < 1 or not all(a.flags.c_contiguous for a in arrays):
+            return 0
+        recording = self._step.find_recording(self._batch(slice(self.batch_size)))
+        if recording is None or isinstance(recording.small_net, str):
+            return 0
+        start, stop = number * self.batch_size, (number + steps) * self.batch_size
+        losses = devices.empty((steps,), arrays[0].dtype, devices.of(arrays[0]))
+        if order is None:
+            recording.run_steps(losses, [a[start:stop] for a in arrays], None)
+        else:
+            recording.run_steps(losses, arrays, order[start:stop])
+        results.add_steps(losses, self.batch_size)
+        return steps
+
+
+class _Means:
+    """The means of the results of steps over the rows of their batches."""
+
+    def __init__(self) -> None:
+        self.totals: list[Array] = []
+        self.structure: Any = None
+        self.count = 0
+
+    def add(self, result: Any, rows: int) -> None:
+        values = [_weighted(t.array, rows) for t in tree_leaves(result, Tensor)]
+        if not self.count:
+            self.structure, self.totals = result, values
+        else:
+            for total, value in zip(self.totals, values):
                 devices.module(total).add(total, value, out=total)
-            if not number:
-                structure, totals = result, values
-        for total in totals:
-            devices.module(total).divide(total, seen, out=total)
-        means = iter(totals)
-        return tree_map(structure, lambda t: make_tensor(next(means)), Tensor)
+        self.count += rows
+
+    def add_steps(self, losses: Array, rows: int) -> None:
+        """Add the results of steps that return one number."""
+        total = _weighted(losses, rows)
+        self.add(make_tensor(total.sum()), 1)
+        self.count += len(losses) * rows - 1
+
+    def finish(self) -> Any:
+        for total in self.totals:
+            devices.module(total).divide(total, self.count, out=total)
+        means = iter(self.totals)
+        return tree_map(self.structure, lambda t: make_tensor(next(means)), Tensor)
+
+
+class _Rows:
+    """The results of all steps."""
+
+    def __init__(self) -> None:
+        self.parts: list[list[Array]] = []
+        self.structure: Any = None
+
+    def add(self, result: Any, rows: int) -> None:
+        self._add(result, [t.array[None] for t in tree_leaves(result, Tensor)])
+
+    def add_steps(self, losses: Array, rows: int) -> None:
+        """Add the results of steps that return one number."""
+        self._add(make_tensor(losses), [losses])
+
+    def _add(self, structure: Any, arrays: list[Array]) -> None:
+        if not self.parts:
+            self.structure, self.parts = structure, [[] for _ in arrays]
+        for part, array in zip(self.parts, arrays):
+            part.append(array)
+
+    def finish(self) -> Any:
+        joined = iter([devices.module(part[0]).concatenate(part) for part in self.parts])
+        return tree_map(self.structure, lambda t: make_tensor(next(joined)), Tensor)
 
 
 def _weighted(array: Array, weight: int) -> Array:

@@ -108,6 +108,12 @@ class CapturedStep:
         """
         return CapturedEpoch(self, data, batch_size, shuffle, drop_last, generator)
 
+    def find_recording(self, args: Any) -> Recording | None:
+        """Return the recording that a call with these arguments would replay; None if it would record, or run eagerly."""
+        key = _key((tuple(args), {}))
+        found = (r for r in reversed(self.recordings) if r.key == key and r.guards.hold())
+        return None if self.check else next(found, None)
+
     def explain(self) -> Explanation:
         """Time each launch of the most recently used recording; the result prints as a table.
 

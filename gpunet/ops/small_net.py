@@ -24,18 +24,20 @@ from gpunet.ops.weight_gradients import CAPACITY, Update
 
 #: The constants of the same names in small_net.cu.
 MOST_LAYERS, MOST_FACTORS, THREADS, AHEAD = 8, 10, 256, 8
+#: Bytes of shared memory that the kernel has beside the net.
+STATIC_BYTES = 1024
 #: The loss of :class:`Net` that is softmax cross-entropy against labels; the others are keys of ``ELEMENTWISE_LOSSES``.
 SOFTMAX_OF_LABELS = "cross_entropy"
 
 _LONGS, _DOUBLES = ("kept",), ("scale",)
 _INTS = (
     "inputs", "outputs", "weight", "bias", "parameters", "gradients", "states", "result", "saved", "slope", "flags", "first_block",
-    "blocks", "is_last_of_stream", "lanes_forward", "lanes_input", "lanes_gradient",
+    "lanes_forward", "lanes_input", "lanes_gradient",
 )  # fmt: skip
 _LAYER = numpy.dtype(
     [*((name, "u8") for name in _LONGS), *((name, "f8") for name in _DOUBLES), *((name, "i4") for name in _INTS)], align=True
 )
-_PLACES = ("layers", "rows", "entries", "inputs", "targets", "losses", "numbers", "factors", "size")
+_PLACES = ("layers", "rows", "entries", "blocks", "inputs", "targets", "losses", "numbers", "factors", "size")
 #: The struct NetShape of small_net.cu.
 _NET_SHAPE = numpy.dtype(
     {
@@ -107,13 +109,13 @@ def plan(net: Net, itemsize: int, num_states: int) -> numpy.ndarray:
     layers, rows = net.layers, net.rows
     saves_z = ACTIVATIONS[net.activation].saves == "preactivation"
     draws = [ceil_div(rows * layer.outputs, 8) if layer.probability is not None else 0 for layer in layers]
-    last_draw = max((number for number, blocks in enumerate(draws) if blocks), default=-1)
     entries = 0
-    for number, (layer, of) in enumerate(zip(layers, shape[0]["of"])):
+    places: Any = shape[0]["of"]
+    for number, (layer, of) in enumerate(zip(layers, places)):
         matrix, result = layer.outputs * stride_of(layer.inputs), rows * stride_of(layer.outputs)
         of["inputs"], of["outputs"] = layer.inputs, layer.outputs
         of["weight"], of["bias"] = entries, entries + 1 if layer.has_bias else -1
-        entries += 1 + layer.has_bias
+        entries += 2 if layer.has_bias else 1
         of["parameters"], of["gradients"], of["states"] = place(matrix), place(matrix), place(num_states * matrix)
         of["result"] = of["saved"] = of["slope"] = place(result)
         if number == len(layers) - 1 or saves_z:
@@ -121,12 +123,12 @@ def plan(net: Net, itemsize: int, num_states: int) -> numpy.ndarray:
         of["flags"] = -1
         if layer.probability is not None:
             of["flags"], of["kept"], of["scale"] = place(ceil_div(draws[number], itemsize)), threshold_of(layer.probability), layer.scale
-            of["first_block"], of["blocks"], of["is_last_of_stream"] = sum(draws[:number]), sum(draws), number == last_draw
+            of["first_block"] = sum(draws[:number])
         of["lanes_forward"] = lanes_of(rows, layer.outputs, layer.inputs + 1)
         of["lanes_input"] = lanes_of(rows, layer.inputs, layer.outputs)
         of["lanes_gradient"] = lanes_of(layer.outputs, layer.inputs + 1, rows)
     targets = ceil_div(8, itemsize) if net.loss == SOFTMAX_OF_LABELS else stride_of(layers[-1].outputs)
-    shape["layers"], shape["rows"], shape["entries"] = len(layers), rows, entries
+    shape["layers"], shape["rows"], shape["entries"], shape["blocks"] = len(layers), rows, entries, sum(draws)
     shape["inputs"], shape["targets"] = place(rows * stride_of(layers[0].inputs)), place(rows * targets)
     shape["losses"], shape["numbers"], shape["factors"] = place(rows), place(2), place(AHEAD * entries * MOST_FACTORS)
     shape["size"] = used
@@ -153,7 +155,7 @@ def held_states(net: Net, itemsize: int, num_states: int, limit: int) -> int | N
 @list_kernel(
     "small_net.cu",
     outputs=9,
-    lists=7,
+    lists=6,
     types={
         "steps": "float64", "streams": "uint64", "fault": "int64", "labels": "int64", "order": "int64", "hyperparameters": "float64"
     },
@@ -171,7 +173,7 @@ def small_net_steps(
         first_states, second_states, third_states: of the optimizer, None for those that it does not use.
         steps: the optimizer's count of steps of each parameter, (nets,).
         grads: those of the last step, clipped.
-        streams: (nets, 2), key and counter of the random numbers of dropout, for each parameter the same; None without dropout.
+        streams: (nets, 2), key and counter of the random numbers of dropout; None without dropout.
         losses: (nets, num_steps), of each step.
         fault: see :mod:`gpunet.launch.faults`.
         x: (samples, i), which all nets share.
@@ -184,7 +186,7 @@ def small_net_steps(
     for number, of_net in enumerate(losses):
         lists = [[] if a is None else [tensor[number] for tensor in a] for a in (params, first_states, second_states, third_states)]
         counts = [count[number : number + 1] for count in steps]
-        gradients, stream = [g[number] for g in grads], None if streams is None else streams[0][number]
+        gradients, stream = [g[number] for g in grads], None if streams is None else streams[number]
         for step in range(len(of_net)):
             chosen: Any = slice(step * net.rows, (step + 1) * net.rows)
             if order is not None:
@@ -249,8 +251,8 @@ def _run_forward_and_backward(
             dz, None, None, dy, params[weight], saved[number - 1], activation="identity" if dropped else net.activation, alpha=alpha
         )
         if dropped:
-            options = {"probability": before.probability, "scale": before.scale}
-            dropout_drawn.twin(dz, None, starts[number - 1], None, dz.copy(), **options, advances=False)
+            of_dropout = {"probability": before.probability, "scale": before.scale}
+            dropout_drawn.twin(dz, None, starts[number - 1], None, dz.copy(), **of_dropout, advances=False)
             ACTIVATIONS[net.activation].backward(dz, dz, saved[number - 1], alpha)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy
 
+from gpunet.launch import parts
 from gpunet.launch.kernel import Arguments, Geometry, Kernel
 from gpunet.launch.list_kernel import ListKernel, list_kernel
 from gpunet.launch.memory import JoinedArrays, as_0d_arrays, chunks, scratch, scratch_joined
@@ -49,6 +50,12 @@ def update_kernel(*, counters: str = "steps", optional: str = "", flags: str = "
             return Geometry(0, 256, (int(options["maximize"]),), template)
 
         if counters == "steps":
+
+            @made.computes
+            def _(*arrays: Any, **options: Any) -> parts.Update:
+                params, *states, steps, grads, hyperparameters, skip, _ = arrays
+                rule = rule_of(made, Arguments(arrays, options))
+                return parts.Update(made, rule, params, states, steps, grads, hyperparameters, skip, options)
 
             @linear_backward_weights.waits_for(made)
             def _(launch: Arguments, step: Arguments) -> tuple[Kernel, Arguments] | None:

@@ -1,0 +1,355 @@
+"""Recorded steps that a GPU can run many times in one launch: small perceptrons (see :mod:`gpunet.ops.small_net`).
+
+:func:`read_net` reads the parts of a network that the launches of a step declare (:mod:`gpunet.launch.parts`), and refuses a step
+that computes anything else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import float32, float64
+from gpunet.captured.ir import Call, View
+from gpunet.launch import parts
+from gpunet.ops import small_net
+from gpunet.ops.activation_table import ACTIVATIONS
+from gpunet.ops.small_net import SOFTMAX_OF_LABELS, Net
+from gpunet.ops.weight_gradients import CAPACITY, MOST_STATES
+from gpunet.ops.weight_gradients import Update as OfUpdate
+
+
+class UnfitStepError(Exception):
+    """A step is no small net; the message says why."""
+
+
+@dataclasses.dataclass
+class _Layer:
+    """A layer as the forward pass shows it, and its gradients."""
+
+    part: parts.Layer
+    activation: str
+    alpha: float
+    saved: Any  # what the derivative of the activation reads
+    dropout: parts.Dropout | None = None
+    gradient: parts.WeightGradient | None = None
+
+
+@dataclasses.dataclass
+class FoundNet:
+    """A net in a recorded step, with views of its arrays.
+
+    Attributes:
+        net: what it computes.
+        params, states, steps, grads: as the kernel takes them.
+        stream: of dropout, or None.
+        fault: record of labels out of range, or None.
+        hyperparameters: of the optimizer.
+        inputs, target: numbers of the arguments of the step.
+    """
+
+    net: Net
+    params: list[View]
+    states: list[list[View] | None]
+    steps: list[View]
+    grads: list[View]
+    stream: View | None
+    fault: View | None
+    hyperparameters: View
+    inputs: int
+    target: int
+
+
+def _is_same(view: Any, other: Any) -> bool:
+    """Whether two views have the same elements in the same order, perhaps in other shapes."""
+    return isinstance(view, View) and isinstance(other, View) and other.contiguous and view.is_all_of(other)
+
+
+class _Reader:
+    """Follows the value of a step forward, and its gradient backward, launch by launch."""
+
+    def __init__(self, input_of: Mapping[int, tuple[int, tuple[int, ...]]]) -> None:
+        self.input_of = input_of  # buffer -> number and shape of the argument
+        self.layers: list[_Layer] = []
+        self.value: View | None = None
+        self.loss: parts.Loss | None = None
+        self.slope: Any = None  # the gradient that is followed
+        self.is_scaled = False  # whether the factor of the loss is applied to it
+        self.at = -1  # the layer whose result, or pre-activation, it belongs to
+        self.pending: set[str] = set()  # what lies between that result and the pre-activation: "dropout", "activation"
+        self.norm: parts.Norm | None = None
+        self.clip: parts.Clip | None = None
+        self.update: parts.Update | None = None
+
+    def read(self, call: Call) -> None:
+        compute = getattr(call.function, "part", None)
+        part = None if compute is None else compute(*call.arguments, **call.options)
+        name = getattr(call.function, "name", "a launch")
+        take: Any = None if part is None else getattr(self, f"_take_{type(part).__name__}", None)
+        if take is None or self.update is not None or not take(part):
+            raise UnfitStepError(f"{name} is no part of a chain of linear layers, its loss and its optimizer")
+
+    # -- forward
+    def _argument(self, view: Any) -> int | None:
+        """The number of the argument that a view is all of, row for row."""
+        if not isinstance(view, View) or view.buffer not in self.input_of or not view.contiguous:
+            return None
+        number, shape = self.input_of[view.buffer]
+        return number if view.size == math.prod(shape) and view.shape[:1] == shape[:1] else None
+
+    def _take_Layer(self, part: parts.Layer) -> bool:
+        if self.loss is not None or not (_is_same(part.x, self.value) if self.layers else self._argument(part.x) is not None):
+            return False
+        saved = part.y if ACTIVATIONS[part.activation].saves != "preactivation" else part.z
+        self.layers.append(_Layer(part, part.activation, part.alpha, saved))
+        self.value = part.y
+        return True
+
+    def _take_Activation(self, part: parts.Activation) -> bool:
+        if self.loss is not None or not self.layers or not _is_same(part.z, self.value):
+            return False
+        layer = self.layers[-1]
+        if layer.activation != "identity" or layer.dropout is not None:
+            return False
+        layer.activation, layer.alpha = part.activation, part.alpha
+        layer.saved = part.y if ACTIVATIONS[part.activation].saves != "preactivation" else part.z
+        self.value = part.y
+        return True
+
+    def _take_Dropout(self, part: parts.Dropout) -> bool:
+        if part.advances:
+            if self.loss is not None or not self.layers or self.layers[-1].dropout is not None:
+                return False
+            if not _is_same(part.x, self.value):
+                return False
+            self.layers[-1].dropout, self.value = part, part.y
+            return True
+        layer = self.layers[self.at] if self.slope is not None else None
+        if layer is None or "dropout" not in self.pending or layer.dropout is None or not _is_same(part.x, self.slope):
+            return False
+        forward = layer.dropout
+        if part.state != forward.start or (part.probability, part.scale) != (forward.probability, forward.scale):
+            return False
+        self.pending.discard("dropout")
+        self.slope = part.y
+        return True
+
+    def _take_Loss(self, part: parts.Loss) -> bool:
+        if self.loss is not None or not self.layers or not _is_same(part.x, self.value) or part.reduction == "none":
+            return False
+        last = self.layers[-1]
+        if last.activation != "identity" or last.dropout is not None:
+            raise UnfitStepError("the last layer has an activation or dropout")
+        if self._argument(part.target) is None:
+            return False
+        self.loss, self.slope, self.at = part, part.slope, len(self.layers) - 1
+        self.is_scaled = part.factor is None
+        return True
+
+    # -- backward
+    def _has_factor(self, view: Any) -> bool:
+        """Whether a view is the pending factor; None if there is none."""
+        assert self.loss is not None
+        return view is None if self.is_scaled else _is_same(view, self.loss.factor)
+
+    def _take_Scaling(self, part: parts.Scaling) -> bool:
+        if self.slope is None or self.is_scaled or not _is_same(part.x, self.slope) or not self._has_factor(part.factor):
+            return False
+        self.slope, self.is_scaled = part.y, True
+        return True
+
+    def _take_WeightGradient(self, part: parts.WeightGradient) -> bool:
+        if self.slope is None or self.pending or not _is_same(part.dy, self.slope) or part.dw is None:
+            return False
+        layer = self.layers[self.at]
+        if layer.gradient is not None or not _is_same(part.x, layer.part.x) or not self._has_factor(part.scale):
+            return False
+        layer.gradient = part
+        return (part.db is None) == (layer.part.b is None)
+
+    def _take_InputGradient(self, part: parts.InputGradient) -> bool:
+        if self.slope is None or self.pending or self.at < 1 or not _is_same(part.dy, self.slope):
+            return False
+        if part.w != self.layers[self.at].part.w:
+            return False
+        self.at -= 1
+        layer = self.layers[self.at]
+        self.slope = part.dx
+        self.pending = {"activation"} if layer.activation != "identity" else set()
+        self.pending |= {"dropout"} if layer.dropout is not None else set()
+        return part.activation == "identity" or self._derive(part)
+
+    def _take_ActivationGradient(self, part: parts.ActivationGradient) -> bool:
+        if self.slope is None or not _is_same(part.dy, self.slope) or not self._derive(part):
+            return False
+        self.slope = part.dz
+        return True
+
+    def _derive(self, part: parts.InputGradient | parts.ActivationGradient) -> bool:
+        """Take the derivative of the activation, the last thing between a result and a pre-activation."""
+        layer = self.layers[self.at]
+        if self.pending != {"activation"} or not _is_same(part.saved, layer.saved):
+            return False
+        self.pending = set()
+        return (part.activation, part.alpha) == (layer.activation, layer.alpha)
+
+    # -- the step
+    def _gradients(self) -> list[View]:
+        found: list[View] = []
+        for layer in self.layers:
+            if layer.gradient is None:
+                raise UnfitStepError("a layer has no gradient")
+            found += [layer.gradient.dw, *([] if layer.gradient.db is None else [layer.gradient.db])]
+        return found
+
+    def _has_all(self, grads: Sequence[Any]) -> bool:
+        return sorted(grads, key=str) == sorted(self._gradients(), key=str)
+
+    def _take_Norm(self, part: parts.Norm) -> bool:
+        if self.norm is not None or part.order != 2.0 or not self._has_all(part.grads):
+            return False
+        self.norm = part
+        return True
+
+    def _take_Clip(self, part: parts.Clip) -> bool:
+        if self.norm is None or self.clip is not None or not self._has_all(part.grads) or not _is_same(part.norm, self.norm.norm):
+            return False
+        self.clip = part
+        return part.max_norm > 0.0
+
+    def _take_Update(self, part: parts.Update) -> bool:
+        if self.at != 0 or self.pending or part.skip is not None or not self._has_all(part.grads):
+            return False
+        self.update = part
+        return True
+
+    # -- the result
+    def finish(self, kept: Sequence[View]) -> FoundNet:
+        """Return the net.
+
+        Args:
+            kept: results of the step, and gradients.
+        """
+        layers, loss, update = self.layers, self.loss, self.update
+        if loss is None or update is None:
+            raise UnfitStepError("it has no step of an optimizer on the gradients of a loss")
+        grads = self._gradients()
+        if any(not _is_same(view, loss.value) and view not in grads for view in kept):
+            raise UnfitStepError("it returns more than its loss")
+        hidden = layers[:-1]
+        if len({(layer.activation, layer.alpha) for layer in hidden}) > 1:
+            raise UnfitStepError("its hidden layers have different activations")
+        streams = {layer.dropout.state for layer in hidden if layer.dropout is not None}
+        if len(streams) > 1:
+            raise UnfitStepError("its layers draw from different generators")
+        if layers[0].part.x.dtype not in (float32, float64):
+            raise UnfitStepError(f"it computes in {layers[0].part.x.dtype}; expected float32 or float64")
+        if len(layers) > small_net.MOST_LAYERS or len(grads) > CAPACITY:
+            raise UnfitStepError(f"it has {len(layers)} layers; expected at most {small_net.MOST_LAYERS}")
+        params: list[View] = []
+        for layer in layers:
+            params += [layer.part.w, *([] if layer.part.b is None else [layer.part.b])]
+        order = [update.grads.index(gradient) for gradient in grads]
+        if [update.params[place] for place in order] != params:
+            raise UnfitStepError("its optimizer updates other tensors than the weights of its layers")
+        states = [None if of is None else [of[place] for place in order] for of in update.states]
+        inputs, target = self._argument(layers[0].part.x), self._argument(loss.target)
+        assert inputs is not None and target is not None
+        net = Net(
+            tuple(_layer(layer) for layer in layers), layers[0].part.x.shape[0], hidden[0].activation if hidden else "identity",
+            hidden[0].alpha if hidden else 0.0, loss.loss, loss.reduction,
+            OfUpdate(update.kernel, update.rule, dict(update.options)),
+            max_norm=0.0 if self.clip is None else float(self.clip.max_norm), **loss.options,
+        )  # fmt: skip
+        return FoundNet(
+            net, params, [*states, *[None] * (MOST_STATES - len(states))], [update.steps[place] for place in order], grads,
+            next(iter(streams), None), loss.fault, update.hyperparameters, inputs, target,
+        )  # fmt: skip
+
+
+def _layer(layer: _Layer) -> small_net.Layer:
+    outputs, inputs = layer.part.w.shape
+    dropout = layer.dropout
+    if dropout is None:
+        return small_net.Layer(inputs, outputs, layer.part.b is not None)
+    return small_net.Layer(inputs, outputs, layer.part.b is not None, dropout.probability, dropout.scale)
+
+
+def read_net(
+    calls: Sequence[Call], kept: Sequence[View], input_of: Mapping[int, tuple[int, tuple[int, ...]]]
+) -> FoundNet:
+    """Find the net in the launches of a recorded step.
+
+    Args:
+        calls: the launches.
+        kept: views that are read after the step: its results, and gradients.
+        input_of: the number and the shape of the argument that a buffer has.
+
+    Raises:
+        UnfitStepError: the step computes something else, too.
+    """
+    reader = _Reader(input_of)
+    for call in calls:
+        reader.read(call)
+    return reader.finish(kept)
+
+
+class SmallNet:
+    """The net of a recorded step, ready to run on its arrays.
+
+    Args:
+        found: the net.
+        array: returns the array of a view.
+        max_shared: bytes of shared memory that a block of the device can have.
+
+    Raises:
+        UnfitStepError: the net does not fit.
+    """
+
+    def __init__(self, found: FoundNet, array: Callable[[View], Array], max_shared: int) -> None:
+        self.net, self.inputs, self.target = found.net, found.inputs, found.target
+        itemsize = found.params[0].dtype.itemsize
+        num_states = max((number + 1 for number, of in enumerate(found.states) if of is not None), default=0)
+        limit = max_shared - small_net.STATIC_BYTES
+        held = small_net.held_states(self.net, itemsize, num_states, limit)
+        if held is None:
+            needed = small_net.num_bytes(self.net, itemsize, 0)
+            raise UnfitStepError(f"it needs {needed} bytes of shared memory; a block has {limit}")
+        self.held, self.num_bytes = held, small_net.num_bytes(self.net, itemsize, held)
+
+        def of_one_net(view: View) -> Array:
+            found_array = array(view)
+            return found_array.reshape(1, *view.shape)
+
+        lists = (found.params, *found.states, found.steps, found.grads)
+        self._lists = [None if of is None else [of_one_net(view) for view in of] for of in lists]
+        self._lists[4] = [array(view) for view in found.steps]
+        self._streams = None if found.stream is None else of_one_net(found.stream)
+        self._fault = None if found.fault is None else array(found.fault)
+        self._hyperparameters = of_one_net(found.hyperparameters)
+
+    def run(self, losses: Array, x: Array, target: Array, order: Array | None) -> None:
+        """Run ``losses.size`` steps.
+
+        Args:
+            losses: (num_steps,), for the losses.
+            x, target: the arguments of the step for all samples.
+            order: int64, the samples of the steps; None for the order of the data.
+        """
+        x = x.reshape(len(x), -1)
+        has_labels = self.net.loss == SOFTMAX_OF_LABELS
+        target = target if has_labels else target.reshape(len(target), -1)
+        targets, labels = (None, target) if has_labels else (target, None)
+        small_net.small_net_steps(
+            *self._lists, self._streams, losses.reshape(1, -1), self._fault, x, targets, labels, order, self._hyperparameters,
+            net=self.net, held=self.held,
+        )  # fmt: skip
+
+    def describe(self) -> str:
+        """Return a line about the net and its memory."""
+        sizes = "-".join(map(str, (self.net.layers[0].inputs, *(layer.outputs for layer in self.net.layers))))
+        where = "" if self.held else "; the states of the optimizer stay in global memory"
+        return f"one launch for all steps: {sizes}, batches of {self.net.rows}, {self.num_bytes} bytes of shared memory{where}"
