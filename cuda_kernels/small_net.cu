@@ -88,6 +88,7 @@ __device__ __forceinline__ void gather(
     T* to, const T* from, const long long* order, long long first, int rows, int columns, int stride) {
   const bool is_whole = columns % VECTOR<T> == 0 && reinterpret_cast<unsigned long long>(from) % 16 == 0;
   const int pieces = is_whole ? columns / VECTOR<T> : columns, size = is_whole ? VECTOR<T> : 1;
+#pragma unroll 1
   for (int index = threadIdx.x; index < rows * pieces; index += THREADS) {
     const int row = index / pieces, column = index % pieces * size;
     const long long source = order == nullptr ? first + row : order[first + row];
@@ -156,6 +157,7 @@ __device__ __forceinline__ void product_in_tiles(
     const T* a, int a_stride, const T* b, int b_stride, int num_rows, int num_columns, int depth, int lanes, Store store) {
   const int down = (num_rows + ROWS - 1) / ROWS, across = (num_columns + 3) / 4;
   const int slice = threadIdx.x % lanes;
+#pragma unroll 1
   for (int tile = threadIdx.x / lanes; tile < down * across; tile += THREADS / lanes) {
     const int tile_row = tile / across, tile_column = tile % across;
     int rows[ROWS], columns[4];  // the first element of a line
@@ -166,8 +168,10 @@ __device__ __forceinline__ void product_in_tiles(
     for (int j = 0; j < 4; j++)
       columns[j] = B_ALONG ? min(tile_column + j * across, num_columns - 1) * b_stride : tile_column * 4;
     T sums[ROWS][4] = {};
+#pragma unroll 1
     for (int k = 4 * slice; k < depth; k += 4 * lanes)
       accumulate<T, ROWS, A_ALONG, B_ALONG>(sums, a, rows, a_stride, b, columns, b_stride, k, depth - k);
+#pragma unroll 1
     for (int distance = lanes / 2; distance > 0; distance /= 2) {
       const unsigned int mask = (0xffffffffu >> (32 - lanes)) << (threadIdx.x % 32 - slice);
 #pragma unroll
@@ -214,6 +218,7 @@ template <class T>
 __device__ __forceinline__ void draw_flags(const NetShape& net, const NetLayer& layer, const uint64* state, int step) {
   unsigned char* const flags = reinterpret_cast<unsigned char*>(net_memory<T>() + layer.flags);
   const uint64 here[2] = {state[0], state[1] + static_cast<uint64>(step) * net.blocks + layer.first_block};
+#pragma unroll 1
   for (int block = threadIdx.x; block < (net.rows * layer.outputs + 7) / 8; block += THREADS) {
     const Pack<uint64, 4> words = philox(here, block);
     unsigned int of_block = 0;
@@ -250,20 +255,29 @@ __device__ __forceinline__ void forward(const NetShape& net, int number, T alpha
       });
 }
 
-// dw = factor dz^T x, for weights and biases.
+// dw = factor dz^T x, for weights and biases.  The bias is a column of the last tiles, or else has sums of its own, because tiles
+// with one column in use would take a second round.
 template <class T>
 __device__ __forceinline__ void gradient(const NetShape& net, int number) {
   T* const memory = net_memory<T>();
   const NetLayer& layer = net.of[number];
-  const int stride = stride_of(layer.inputs);
+  const int stride = stride_of(layer.inputs), out_stride = stride_of(layer.outputs);
   const T factor = memory[net.numbers];
   product<T, false, false>(
-      memory + layer.slope, stride_of(layer.outputs), memory + (number == 0 ? net.inputs : net.of[number - 1].result), stride,
-      layer.outputs, layer.inputs + 1, net.rows, layer.lanes_gradient, [&](int row, int column, Pack<T, 4> sums) {
+      memory + layer.slope, out_stride, memory + (number == 0 ? net.inputs : net.of[number - 1].result), stride, layer.outputs,
+      layer.inputs, net.rows, layer.lanes_gradient, [&](int row, int column, Pack<T, 4> sums) {
 #pragma unroll
         for (int e = 0; e < 4; e++) sums.v[e] *= factor;
         store_pack(memory + layer.gradients + row * stride + column, sums, 4, 4);
       });
+  if (layer.inputs % 4 > 0) return;
+#pragma unroll 1
+  for (int output = threadIdx.x; output < layer.outputs; output += THREADS) {
+    T sum = T(0);
+#pragma unroll 4
+    for (int row = 0; row < net.rows; row++) sum += memory[layer.slope + row * out_stride + output];
+    memory[layer.gradients + output * stride + layer.inputs] = sum * factor;
+  }
 }
 
 // dz of the layer before this one: (dz w) act' times dropout.  Not of its column of ones.
@@ -311,6 +325,7 @@ __device__ __forceinline__ void loss_of_rows(const NetShape& net, long long igno
   T* const memory = net_memory<T>();
   const NetLayer& layer = net.of[net.layers - 1];
   const int stride = stride_of(layer.outputs);
+#pragma unroll 1
   for (int row = threadIdx.x / 4; row < net.rows; row += THREADS / 4) {
     const T* const result = memory + layer.result + row * stride;
     T *const slope = memory + layer.slope + row * stride, loss = T(0);
@@ -385,6 +400,7 @@ __device__ __forceinline__ void store_loss(
 template <class Body>
 __device__ __forceinline__ void for_each_weight(const NetLayer& layer, Body body) {
   const int across = (layer.inputs + 3) / 4;
+#pragma unroll 1
   for (int index = threadIdx.x; index < layer.outputs * across; index += THREADS) {
     const int row = index / across, column = index % across * 4;
     body(row, column, layer.inputs - column);
@@ -393,6 +409,7 @@ __device__ __forceinline__ void for_each_weight(const NetLayer& layer, Body body
 template <class Body>
 __device__ __forceinline__ void for_each_bias(const NetLayer& layer, Body body) {
   if (layer.bias >= 0)
+#pragma unroll 1
     for (int row = threadIdx.x; row < layer.outputs; row += THREADS) body(row, layer.inputs, 1);
 }
 
@@ -406,6 +423,7 @@ template <bool BACK, class T>
 __device__ __forceinline__ void copy_parameters(T* matrix, T* weight, T* bias, const NetLayer& layer) {
   const int inputs = layer.inputs, stride = stride_of(inputs);
   auto copy = [](T& here, T& there) { BACK ? there = here : here = there; };
+#pragma unroll 1
   for (int index = threadIdx.x; index < layer.outputs * inputs; index += THREADS)
     copy(matrix[index / inputs * stride + index % inputs], weight[index]);
   for_each_bias(layer, [&](int row, int column, int) { copy(matrix[row * stride + column], bias[row]); });
@@ -415,6 +433,7 @@ __device__ __forceinline__ void copy_parameters(T* matrix, T* weight, T* bias, c
 template <class T>
 __device__ __forceinline__ T square_of_norm(const NetShape& net) {
   T sum = T(0);
+#pragma unroll 1
   for (int number = 0; number < net.layers; number++) {
     const NetLayer& layer = net.of[number];
     const T* const gradients = net_memory<T>() + layer.gradients;
@@ -445,6 +464,7 @@ struct TensorsOfNet {
 template <class T, class Rule, class Tensors>
 __device__ __forceinline__ void prepare_updates(
     const NetShape& net, const Tensors& tensors, const double* hyperparameters, int step) {
+#pragma unroll 1
   for (int index = threadIdx.x; index < AHEAD * net.entries; index += THREADS) {
     const double done = tensors.steps(index % net.entries)[0] + step + index / net.entries;
     double factors[Rule::FACTORS];
@@ -511,6 +531,7 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
 
   auto copy_matrices = [&](auto direction) {
     constexpr bool BACK = decltype(direction)::BACK;
+#pragma unroll 1
     for (int number = 0; number < net.layers; number++) {
       const NetLayer& layer = net.of[number];
       auto copy = [&](int place, int list) {
@@ -533,13 +554,16 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
       gather(reinterpret_cast<long long*>(memory + net.targets), labels, order, first, net.rows, 1, 1);
     else
       gather(memory + net.targets, targets, order, first, net.rows, outputs, stride_of(outputs));
+#pragma unroll 1
     for (int number = 0; number < net.layers; number++)
       if (net.of[number].flags >= 0) draw_flags<T>(net, net.of[number], streams + 2 * blockIdx.x, step);
   };
 
+#pragma unroll 1
   for (int place = threadIdx.x; place < net.size; place += THREADS) memory[place] = T(0);
   __syncthreads();
   copy_matrices(Direction<false>());
+#pragma unroll 1
   for (int number = 0; number < net.layers; number++) {
     const int stride = stride_of(net.of[number].inputs), start = number == 0 ? net.inputs : net.of[number - 1].result;
     for (int row = threadIdx.x; row < net.rows; row += THREADS) memory[start + row * stride + net.of[number].inputs] = T(1);
@@ -548,9 +572,11 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
   finish_copies();
   __syncthreads();
 
+#pragma unroll 1
   for (int step = 0; step < steps; step++) {
     if (step % AHEAD == 0) prepare_updates<T, Rule>(net, tensors, hyperparameters, step);
     if (threadIdx.x >= THREADS - 32) find_factor<T, Loss>(net, ignore_index, is_mean);
+#pragma unroll 1
     for (int number = 0; number < net.layers; number++) {
       forward<T, Act, SAVES_Z>(net, number, T(alpha));
       __syncthreads();
@@ -559,6 +585,7 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
     __syncthreads();
     if (threadIdx.x >= THREADS - 32)
       store_loss<T, Loss>(losses + static_cast<long long>(blockIdx.x) * steps + step, fault, net, ignore_index, code, is_mean);
+#pragma unroll 1
     for (int number = net.layers - 1; number >= 0; number--) {
       gradient<T>(net, number);
       __syncthreads();
@@ -573,6 +600,7 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
     }
     if (step + 1 < steps) start_batch(step + 1);
     const T* const factors = memory + net.factors + step % AHEAD * net.entries * Rule::FACTORS;
+#pragma unroll 1
     for (int number = 0; number < net.layers; number++)
       update_layer<T, Rule, HELD>(net, net.of[number], tensors, factors, clip, maximize);
     finish_copies();

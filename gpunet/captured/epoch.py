@@ -11,7 +11,7 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import int64
 from gpunet.captured.ir import tree_leaves, tree_map
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, CaptureError
 from gpunet.launch.random import Generator
 from gpunet.launch.tape import graph_break, unrecorded
 from gpunet.ops.random import randperm
@@ -19,6 +19,8 @@ from gpunet.ops.random import randperm
 if TYPE_CHECKING:
     from gpunet.captured.step import CapturedStep
 
+#: How steps are run: in one launch if that is possible, by a replay for each, or in one launch or not at all.
+ENGINES = ("auto", "replay", "launch")
 #: Steps of one launch; a longer one keeps the GPU from drawing a screen.
 MOST_STEPS = 1 << 14
 
@@ -28,7 +30,7 @@ class CapturedEpoch:
 
     def __init__(
         self, step: CapturedStep, data: tuple[Tensor, ...], batch_size: int, shuffle: bool, drop_last: bool,
-        generator: Generator | None,
+        generator: Generator | None, engine: str,
     ) -> None:  # fmt: skip
         if not data or not all(isinstance(t, Tensor) and t.ndim for t in data):
             types = [type(t).__name__ for t in data]
@@ -43,6 +45,9 @@ class CapturedEpoch:
                 f"epoch: the data have {counts[0]} rows, less than one batch, and drop_last=True would drop them; "
                 f"batch_size={batch_size} has to be at most {counts[0]}, or drop_last=False"
             )
+        if engine not in ENGINES:
+            raise ArgumentError(f"epoch: engine={engine!r}; expected one of {', '.join(map(repr, ENGINES))}")
+        self.engine = engine
         self._step, self._data, self.batch_size = step, data, batch_size
         self.shuffle, self.drop_last, self.generator = shuffle, drop_last, generator
 
@@ -86,6 +91,8 @@ class CapturedEpoch:
     def explain(self) -> str:
         """Return how batches of the full size are run: in one launch, or by a replay for each, and why."""
         recording = self._step.find_recording(self._batch(slice(self.batch_size)))
+        if self.engine == "replay":
+            return "a replay for each step, because engine is 'replay'"
         if recording is None:
             return "a replay for each step, until the step is recorded for a batch"
         return recording.describe_epoch()
@@ -128,10 +135,15 @@ class CapturedEpoch:
         """Run the batches of the full size from a number on in one launch; return how many, 0 if it is not possible."""
         steps = min(len(self._data[0]) // self.batch_size - number, MOST_STEPS)
         arrays = [t.array for t in self._data]
-        if steps < 1 or not all(a.flags.c_contiguous for a in arrays):
+        recording = self._step.find_recording(self._batch(slice(self.batch_size))) if steps > 0 else None
+        if recording is None or self.engine == "replay":
             return 0
-        recording = self._step.find_recording(self._batch(slice(self.batch_size)))
-        if recording is None or isinstance(recording.small_net, str):
+        why = recording.small_net if all(a.flags.c_contiguous for a in arrays) else "the data are not contiguous"
+        if isinstance(why, str):
+            if self.engine == "launch":
+                raise CaptureError(
+                    f"epoch: engine='launch', but {self._step.name} needs a replay for each step, because {why}; use engine='auto'"
+                )
             return 0
         start, stop = number * self.batch_size, (number + steps) * self.batch_size
         losses = devices.empty((steps,), arrays[0].dtype, devices.of(arrays[0]))

@@ -122,11 +122,11 @@ def plan(net: Net, itemsize: int, num_states: int) -> numpy.ndarray:
             of["saved"] = of["slope"] = place(result)
         of["flags"] = -1
         if layer.probability is not None:
-            of["flags"], of["kept"], of["scale"] = place(ceil_div(draws[number], itemsize)), threshold_of(layer.probability), layer.scale
-            of["first_block"] = sum(draws[:number])
+            of["flags"], of["first_block"] = place(ceil_div(draws[number], itemsize)), sum(draws[:number])
+            of["kept"], of["scale"] = threshold_of(layer.probability), layer.scale
         of["lanes_forward"] = lanes_of(rows, layer.outputs, layer.inputs + 1)
         of["lanes_input"] = lanes_of(rows, layer.inputs, layer.outputs)
-        of["lanes_gradient"] = lanes_of(layer.outputs, layer.inputs + 1, rows)
+        of["lanes_gradient"] = lanes_of(layer.outputs, layer.inputs, rows)
     targets = ceil_div(8, itemsize) if net.loss == SOFTMAX_OF_LABELS else stride_of(layers[-1].outputs)
     shape["layers"], shape["rows"], shape["entries"], shape["blocks"] = len(layers), rows, entries, sum(draws)
     shape["inputs"], shape["targets"] = place(rows * stride_of(layers[0].inputs)), place(rows * targets)

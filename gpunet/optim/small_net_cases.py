@@ -20,12 +20,8 @@ from gpunet.optim.sgd import sgd_step
 
 small_net_steps.describe(
     is_hot=True, updates="params first_states second_states third_states steps streams fault",
-    floors={("float, *", "*"): Floor(0.7, 1.2)},
-    waste={
-        "banks": "the matrices in shared memory have wider rows than the tensors, from and to which they are copied once a launch",
-        "reads writes": "parameters are copied element by element, once a launch; each block reads the few numbers of its net",
-        "repeats": "lanes that compute neighbouring columns read the same rows",
-    },
+    floors={("float, *", "*"): Floor(0.7, 1.6)},
+    waste={"banks": "copies between tensors and the wider rows in shared memory, once a launch; tiles of products with ragged edges"},
 )  # fmt: skip
 
 
@@ -47,7 +43,9 @@ _SGD = _Rule(
 )
 
 
-def _net(sizes: tuple[int, ...], rows: int, rule: _Rule, loss: str, has_bias: bool = True, kept: float | None = None, **more: Any) -> Net:
+def _net(
+    sizes: tuple[int, ...], rows: int, rule: _Rule, loss: str, has_bias: bool = True, kept: float | None = None, **more: Any
+) -> Net:
     last = len(sizes) - 2
     layers = tuple(
         Layer(i, o, has_bias, None if number == last else kept, 1.0 if kept is None else 1 / kept if kept else 0.0)
@@ -146,9 +144,8 @@ def _(s: Samples) -> Iterator[Any]:
 
 @small_net_steps.cases("representative")
 def _(s: Samples) -> Iterator[Any]:
-    if not is_half(s.dtype):
-        sizes, rows = ((64, 128, 10), 64) if s.dtype == numpy.float32 else ((64, 64, 10), 32)
-        yield _case(s, _net(sizes, rows, _ADAM, SOFTMAX_OF_LABELS), _ADAM, 1)
+    if s.dtype == numpy.float32:  # float64 is meant for checking
+        yield _case(s, _net((64, 128, 10), 64, _ADAM, SOFTMAX_OF_LABELS), _ADAM, 1)
 
 
 @small_net_steps.cases("bench")
