@@ -57,6 +57,46 @@ constexpr bool HAS_LABELS = false;
 template <>
 constexpr bool HAS_LABELS<SoftmaxOfLabels> = true;
 
+// The optimizers of gpunet/optim/stacked.py, with numbers of their own for each net.
+template <bool MOMENTUM, bool NESTEROV>
+struct StackedSgd : Sgd<MOMENTUM, NESTEROV> {
+  using Base = Sgd<MOMENTUM, NESTEROV>;
+  static __device__ __forceinline__ void prepare(double* f, const double*, const double* h) {  // h: lr, momentum, weight decay
+    f[Base::RATE] = h[0], f[Base::DECAY] = h[2], f[Base::AHEAD] = f[Base::KEEP] = h[1], f[Base::SHARE] = 1.0;
+  }
+};
+template <bool DECOUPLED>
+struct StackedAdam : Adam<false, DECOUPLED> {
+  using Base = Adam<false, DECOUPLED>;
+  static __device__ __forceinline__ void prepare(double* f, const double* powers, const double* h) {
+    Decay::prepare(f, h[0], h[4], DECOUPLED);
+    Averages::prepare(f, h);
+    f[Base::SIZE] = h[0] / (1.0 - powers[0] * h[1]);
+    f[Base::CORRECTION] = 1.0 / sqrt(1.0 - powers[1] * h[2]);
+    f[Base::EPS] = h[3];
+  }
+};
+
+// The counters of a parameter, and what they are `steps` steps later; all parameters of a net share those of StackedAdam.
+template <class Rule>
+struct CountersOf {
+  enum { COUNT = 1, ARE_SHARED = 0 };
+  static __device__ __forceinline__ void pass(double* counters, int steps, const double*) { counters[0] += steps; }
+};
+template <bool MOMENTUM, bool NESTEROV>
+struct CountersOf<StackedSgd<MOMENTUM, NESTEROV>> {
+  enum { COUNT = 0, ARE_SHARED = 1 };
+  static __device__ __forceinline__ void pass(double*, int, const double*) {}
+};
+template <bool DECOUPLED>
+struct CountersOf<StackedAdam<DECOUPLED>> {  // the powers of the betas
+  enum { COUNT = 2, ARE_SHARED = 1 };
+  static __device__ __forceinline__ void pass(double* counters, int steps, const double* h) {
+    counters[0] *= pow(h[1], static_cast<double>(steps));
+    counters[1] *= pow(h[2], static_cast<double>(steps));
+  }
+};
+
 // ---- shared memory ---------------------------------------------------------------------------------------------------
 
 // Elements from a row of features to the next one: room for the column of ones, and an odd number of packs, so that packs in
@@ -457,7 +497,16 @@ struct TensorsOfNet {
   __device__ __forceinline__ T* pointer(int list, int entry) const {
     return table.template pointer<T>(list, entry) + table.counts[entry] / gridDim.x * blockIdx.x;
   }
-  __device__ __forceinline__ double* steps(int entry) const { return table.template pointer<double>(STEPS, entry) + blockIdx.x; }
+  // Returns the counters after some steps.
+  template <class Rule>
+  __device__ __forceinline__ Pack<double, 2> counters(int entry, int steps, const double* hyperparameters) const {
+    constexpr int COUNT = CountersOf<Rule>::COUNT;
+    Pack<double, 2> found = {};
+#pragma unroll
+    for (int c = 0; c < COUNT; c++) found.v[c] = table.template pointer<double>(STEPS, entry)[blockIdx.x * COUNT + c];
+    CountersOf<Rule>::pass(found.v, steps, hyperparameters);
+    return found;
+  }
 };
 
 // The rule's numbers of steps from `step` on, for each entry: (AHEAD, entries, FACTORS).
@@ -466,9 +515,10 @@ __device__ __forceinline__ void prepare_updates(
     const NetShape& net, const Tensors& tensors, const double* hyperparameters, int step) {
 #pragma unroll 1
   for (int index = threadIdx.x; index < AHEAD * net.entries; index += THREADS) {
-    const double done = tensors.steps(index % net.entries)[0] + step + index / net.entries;
+    const Pack<double, 2> counters =
+        tensors.template counters<Rule>(index % net.entries, step + index / net.entries, hyperparameters);
     double factors[Rule::FACTORS];
-    Rule::prepare(factors, &done, hyperparameters);
+    Rule::prepare(factors, counters.v, hyperparameters);
 #pragma unroll
     for (int f = 0; f < Rule::FACTORS; f++) net_memory<T>()[net.factors + index * Rule::FACTORS + f] = T(factors[f]);
   }
@@ -515,12 +565,15 @@ __device__ __forceinline__ void update_layer(
 
 // ---- the kernel ------------------------------------------------------------------------------------------------------
 
+// A net with active[block] == 0 is stopped: its losses are NaN, its gradients 0, and all else is left as it is.
+//
 // SAVES_Z: act' reads z instead of y.  HELD: the states of the optimizer are in shared memory, too.  Without `max_norm`, 0,
 // gradients are not clipped.
 template <class T, class Act, bool SAVES_Z, class Loss, class Rule, bool HELD, int CAPACITY>
 __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
     const __grid_constant__ TensorTable<LISTS, CAPACITY> table, unsigned long long* streams, T* losses, long long* fault, const T* x, const T* targets,
-    const long long* labels, const long long* order, const double* hyperparameters, const __grid_constant__ NetShape net,
+    const long long* labels, const long long* order, const double* hyperparameters, const long long* active,
+    const __grid_constant__ NetShape net,
     int steps, int num_hyperparameters, long long ignore_index, int code, double alpha, double delta, double max_norm, int is_mean,
     int maximize) {
   constexpr int STATES = Rule::STATES;
@@ -529,21 +582,21 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
   const TensorsOfNet<CAPACITY> tensors{table};
   hyperparameters += blockIdx.x * num_hyperparameters;
 
+  // Copies a matrix of a layer from the tensors of a list, or back.
+  auto copy_list = [&](const NetLayer& layer, int place, int list, auto direction) {
+    T* const bias = layer.bias < 0 ? nullptr : tensors.template pointer<T>(list, layer.bias);
+    copy_parameters<decltype(direction)::BACK>(memory + place, tensors.template pointer<T>(list, layer.weight), bias, layer);
+  };
   auto copy_matrices = [&](auto direction) {
-    constexpr bool BACK = decltype(direction)::BACK;
 #pragma unroll 1
     for (int number = 0; number < net.layers; number++) {
       const NetLayer& layer = net.of[number];
-      auto copy = [&](int place, int list) {
-        T* const bias = layer.bias < 0 ? nullptr : tensors.template pointer<T>(list, layer.bias);
-        copy_parameters<BACK>(memory + place, tensors.template pointer<T>(list, layer.weight), bias, layer);
-      };
-      copy(layer.parameters, PARAMS);
-      if (BACK) copy(layer.gradients, GRADS);
+      copy_list(layer, layer.parameters, PARAMS, direction);
+      if (decltype(direction)::BACK) copy_list(layer, layer.gradients, GRADS, direction);
       if (!HELD) continue;
 #pragma unroll
       for (int k = 0; k < STATES; k++)
-        if (Rule::uses(k)) copy(layer.states + k * layer.outputs * stride_of(layer.inputs), FIRST_STATE + k);
+        if (Rule::uses(k)) copy_list(layer, layer.states + k * layer.outputs * stride_of(layer.inputs), FIRST_STATE + k, direction);
     }
   };
   auto start_batch = [&](int step) {
@@ -562,6 +615,14 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
 #pragma unroll 1
   for (int place = threadIdx.x; place < net.size; place += THREADS) memory[place] = T(0);
   __syncthreads();
+  if (active != nullptr && active[blockIdx.x] == 0) {
+    for (int step = threadIdx.x; step < steps; step += THREADS)
+      losses[static_cast<long long>(blockIdx.x) * steps + step] = not_a_number<T>();
+#pragma unroll 1
+    for (int number = 0; number < net.layers; number++)
+      copy_list(net.of[number], net.of[number].gradients, GRADS, Direction<true>());
+    return;
+  }
   copy_matrices(Direction<false>());
 #pragma unroll 1
   for (int number = 0; number < net.layers; number++) {
@@ -608,6 +669,12 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
   }
 
   copy_matrices(Direction<true>());
-  if (threadIdx.x < net.entries) tensors.steps(threadIdx.x)[0] += steps;
+  constexpr int COUNT = CountersOf<Rule>::COUNT;
+  if (threadIdx.x < (CountersOf<Rule>::ARE_SHARED ? 1 : net.entries)) {
+    const Pack<double, 2> counters = tensors.template counters<Rule>(threadIdx.x, steps, hyperparameters);
+#pragma unroll
+    for (int c = 0; c < COUNT; c++)
+      table.template pointer<double>(STEPS, threadIdx.x)[blockIdx.x * COUNT + c] = counters.v[c];
+  }
   if (threadIdx.x == 0 && net.blocks > 0) streams[2 * blockIdx.x + 1] += static_cast<uint64>(steps) * net.blocks;
 }

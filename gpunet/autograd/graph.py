@@ -30,7 +30,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 ADD = Ufunc("add")
 MULTIPLY = Ufunc("multiply")
-MULTIPLY.computes(parts.Scaling)  # of recorded launches: the scale of a mean, where an op does not take it
 #: Decorator: 1 / 0 is inf and 0 / 0 is NaN without a NumPy warning, as on a GPU.
 ignore_fp_errors: Callable[[F], F] = numpy.errstate(all="ignore")
 
@@ -39,6 +38,10 @@ FILL = Shim(
     "fill", lambda xp, out, *, value: out.fill(value), on_gpu=lambda xp, out, *, value: devices.assign(out, value),
     widens=False,
 )
+# of recorded launches: the scale of a mean, where an op does not take it, and the gradient of a mean
+MULTIPLY.computes(parts.Scaling)
+COPY.computes(parts.Copy)
+FILL.computes(parts.Fill)
 
 
 class Gradient:

@@ -146,12 +146,13 @@ class CapturedEpoch:
                 )
             return 0
         start, stop = number * self.batch_size, (number + steps) * self.batch_size
-        losses = devices.empty((steps,), arrays[0].dtype, devices.of(arrays[0]))
+        num_nets = recording.small_net.num_nets
+        losses = devices.empty((num_nets or 1, steps), arrays[0].dtype, devices.of(arrays[0]))
         if order is None:
             recording.run_steps(losses, [a[start:stop] for a in arrays], None)
         else:
             recording.run_steps(losses, arrays, order[start:stop])
-        results.add_steps(losses, self.batch_size)
+        results.add_steps(losses[0] if num_nets is None else losses.T, self.batch_size)
         return steps
 
 
@@ -173,9 +174,9 @@ class _Means:
         self.count += rows
 
     def add_steps(self, losses: Array, rows: int) -> None:
-        """Add the results of steps that return one number."""
-        total = _weighted(losses, rows)
-        self.add(make_tensor(total.sum()), 1)
+        """Add the losses (steps, ...) of steps that return one tensor."""
+        total = _weighted(losses, rows).sum(0, keepdims=True)
+        self.add(make_tensor(total[0]), 1)
         self.count += len(losses) * rows - 1
 
     def finish(self) -> Any:
@@ -196,7 +197,7 @@ class _Rows:
         self._add(result, [t.array[None] for t in tree_leaves(result, Tensor)])
 
     def add_steps(self, losses: Array, rows: int) -> None:
-        """Add the results of steps that return one number."""
+        """Add the losses (steps, ...) of steps that return one tensor."""
         self._add(make_tensor(losses), [losses])
 
     def _add(self, structure: Any, arrays: list[Array]) -> None:

@@ -327,7 +327,7 @@ class Recording:
         """Run many steps of :attr:`small_net` in one launch, with all effects of as many replays.
 
         Args:
-            losses: (num_steps,), for the results of the steps.
+            losses: (nets, num_steps), for the results of the steps; one net if it is no stack.
             data: the arguments of the step for all samples.
             order: the samples of the steps, int64; None for the order of the data.
         """

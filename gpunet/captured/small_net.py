@@ -17,9 +17,8 @@ from gpunet.captured.ir import Call, View
 from gpunet.launch import parts
 from gpunet.ops import small_net
 from gpunet.ops.activation_table import ACTIVATIONS
-from gpunet.ops.small_net import SOFTMAX_OF_LABELS, Net
+from gpunet.ops.small_net import SOFTMAX_OF_LABELS, Net, Rule
 from gpunet.ops.weight_gradients import CAPACITY, MOST_STATES
-from gpunet.ops.weight_gradients import Update as OfUpdate
 
 
 class UnfitStepError(Exception):
@@ -48,19 +47,23 @@ class FoundNet:
         stream: of dropout, or None.
         fault: record of labels out of range, or None.
         hyperparameters: of the optimizer.
+        active: which nets are not stopped, or None.
+        num_nets: None for a net that is no stack.
         inputs, target: numbers of the arguments of the step.
     """
 
     net: Net
     params: list[View]
     states: list[list[View] | None]
-    steps: list[View]
+    steps: list[View] | None
     grads: list[View]
     stream: View | None
     fault: View | None
     hyperparameters: View
+    active: View | None
     inputs: int
     target: int
+    num_nets: int | None = None
 
 
 def _is_same(view: Any, other: Any) -> bool:
@@ -83,6 +86,14 @@ class _Reader:
         self.norm: parts.Norm | None = None
         self.clip: parts.Clip | None = None
         self.update: parts.Update | None = None
+        # of stacks
+        self.is_stack = False
+        self.active: Any = None
+        self.mean: parts.StackedMean | None = None
+        self.constants: dict[int, float] = {}  # by buffer
+        self.copies: dict[int, int] = {}  # buffer with a copy of an argument for each net -> number of the argument
+        self.numbers: parts.StackedNumbers | None = None
+        self.updates: list[parts.StackedUpdate] = []
 
     def read(self, call: Call) -> None:
         compute = getattr(call.function, "part", None)
@@ -99,6 +110,72 @@ class _Reader:
             return None
         number, shape = self.input_of[view.buffer]
         return number if view.size == math.prod(shape) and view.shape[:1] == shape[:1] else None
+
+    def _target(self, view: Any) -> int | None:
+        """The number of the argument that a target is; those of stacks are copies for each net."""
+        return self.copies.get(view.buffer) if self.is_stack else self._argument(view)
+
+    # -- stacks
+    def _take_StackedLayer(self, part: parts.StackedLayer) -> bool:
+        self.is_stack, self.active = True, part.active
+        if self.layers and part.active != self.layers[0].part.z:  # where the first one keeps it
+            return False
+        return self._take_Layer(parts.Layer(part.y, part.active, part.x, part.w, part.b, "identity", 0.0))
+
+    def _take_Copy(self, part: parts.Copy) -> bool:
+        source, target = part.x, part.y
+        if not isinstance(source, View) or not isinstance(target, View) or not target.contiguous:
+            return False
+        if source.buffer in self.constants:
+            self.constants[target.buffer] = self.constants[source.buffer]
+            return True
+        if source.shape[:1] == target.shape[:1] and source.strides[:1] == (0,):  # of all nets: a copy for each
+            number = self._argument(source._replace(shape=source.shape[1:], strides=source.strides[1:]))
+            if number is not None:
+                self.copies[target.buffer] = number
+                return True
+        return False
+
+    def _take_Fill(self, part: parts.Fill) -> bool:
+        self.constants[part.y.buffer] = float(part.value)
+        return self.is_stack
+
+    def _take_Sum(self, part: parts.Sum) -> bool:
+        return self.mean is not None and _is_same(part.x, self.mean.value)  # its value is used only if it is returned
+
+    def _take_StackedMean(self, part: parts.StackedMean) -> bool:
+        if self.mean is not None or self.loss is None or not _is_same(part.each, self.loss.value) or part.active != self.active:
+            return False
+        self.mean = part
+        return True
+
+    def _take_StackedNumbers(self, part: parts.StackedNumbers) -> bool:
+        if self.numbers is not None or part.active != self.active:
+            return False
+        self.numbers = part
+        return True
+
+    def _take_StackedUpdate(self, part: parts.StackedUpdate) -> bool:
+        rule, apply, counters, hyperparameters = part.rule, part.apply, None, part.numbers
+        if rule is None or apply is None:
+            numbers = self.numbers
+            if numbers is None or not _is_same(part.numbers, numbers.numbers):
+                return False
+            rule, apply, counters, hyperparameters = numbers.rule, numbers.apply, numbers.counters, numbers.hyperparameters
+        if part.active != self.active or self.at != 0 or self.pending:
+            return False
+        if self.updates and (part.rule, part.numbers) != (self.updates[0].rule, self.updates[0].numbers):
+            return False
+        self.updates.append(part)
+        grads = [update.grad for update in self.updates]
+        if len(grads) == len(self._gradients()):
+            steps = None if counters is None else [counters] * len(grads)
+            states: list[Any] = [
+                None if of[0] is None else list(of) for of in zip(*(update.states for update in self.updates), strict=True)
+            ]
+            params = [update.param for update in self.updates]
+            return self._take_Update(parts.Update(params, states, steps, grads, hyperparameters, None, rule, False, apply))
+        return True
 
     def _take_Layer(self, part: parts.Layer) -> bool:
         if self.loss is not None or not (_is_same(part.x, self.value) if self.layers else self._argument(part.x) is not None):
@@ -138,15 +215,17 @@ class _Reader:
         return True
 
     def _take_Loss(self, part: parts.Loss) -> bool:
-        if self.loss is not None or not self.layers or not _is_same(part.x, self.value) or part.reduction == "none":
+        if self.loss is not None or not self.layers or not _is_same(part.x, self.value):
+            return False
+        if (part.reduction == "none") != self.is_stack:
             return False
         last = self.layers[-1]
         if last.activation != "identity" or last.dropout is not None:
             raise UnfitStepError("the last layer has an activation or dropout")
-        if self._argument(part.target) is None:
+        if self._target(part.target) is None:
             return False
         self.loss, self.slope, self.at = part, part.slope, len(self.layers) - 1
-        self.is_scaled = part.factor is None
+        self.is_scaled = part.factor is None and not self.is_stack
         return True
 
     # -- backward
@@ -156,10 +235,23 @@ class _Reader:
         return view is None if self.is_scaled else _is_same(view, self.loss.factor)
 
     def _take_Scaling(self, part: parts.Scaling) -> bool:
+        if self.is_stack:
+            return self._scale_of_stack(part)
         if self.slope is None or self.is_scaled or not _is_same(part.x, self.slope) or not self._has_factor(part.factor):
             return False
         self.slope, self.is_scaled = part.y, True
         return True
+
+    def _scale_of_stack(self, part: parts.Scaling) -> bool:
+        """Follow 1 / count, which a stack multiplies with the slope."""
+        if isinstance(part.factor, float) and isinstance(part.x, View) and part.x.buffer in self.constants:
+            self.constants[part.y.buffer] = self.constants[part.x.buffer] * part.factor
+            return True
+        if not isinstance(part.factor, View) or self.mean is None or self.is_scaled or not _is_same(part.x, self.slope):
+            return False
+        factor, count = self.constants.get(part.factor.buffer, 0.0), self.mean.each.shape[1]
+        self.slope, self.is_scaled = part.y, True
+        return abs(factor * count - 1.0) < 1e-6
 
     def _take_WeightGradient(self, part: parts.WeightGradient) -> bool:
         if self.slope is None or self.pending or not _is_same(part.dy, self.slope) or part.dw is None:
@@ -237,7 +329,8 @@ class _Reader:
         if loss is None or update is None:
             raise UnfitStepError("it has no step of an optimizer on the gradients of a loss")
         grads = self._gradients()
-        if any(not _is_same(view, loss.value) and view not in grads for view in kept):
+        value = loss.value if self.mean is None else self.mean.value
+        if (self.mean is None) == self.is_stack or any(not _is_same(view, value) and view not in grads for view in kept):
             raise UnfitStepError("it returns more than its loss")
         hidden = layers[:-1]
         if len({(layer.activation, layer.alpha) for layer in hidden}) > 1:
@@ -256,22 +349,23 @@ class _Reader:
         if [update.params[place] for place in order] != params:
             raise UnfitStepError("its optimizer updates other tensors than the weights of its layers")
         states = [None if of is None else [of[place] for place in order] for of in update.states]
-        inputs, target = self._argument(layers[0].part.x), self._argument(loss.target)
+        inputs, target = self._argument(layers[0].part.x), self._target(loss.target)
         assert inputs is not None and target is not None
         net = Net(
             tuple(_layer(layer) for layer in layers), layers[0].part.x.shape[0], hidden[0].activation if hidden else "identity",
-            hidden[0].alpha if hidden else 0.0, loss.loss, loss.reduction,
-            OfUpdate(update.kernel, update.rule, dict(update.options)),
+            hidden[0].alpha if hidden else 0.0, loss.loss,
+            "mean" if self.is_stack else loss.reduction, Rule(update.rule, update.maximize, update.apply),
             max_norm=0.0 if self.clip is None else float(self.clip.max_norm), **loss.options,
         )  # fmt: skip
         return FoundNet(
-            net, params, [*states, *[None] * (MOST_STATES - len(states))], [update.steps[place] for place in order], grads,
-            next(iter(streams), None), loss.fault, update.hyperparameters, inputs, target,
+            net, params, [*states, *[None] * (MOST_STATES - len(states))],
+            None if update.steps is None else [update.steps[place] for place in order], grads, next(iter(streams), None), loss.fault,
+            update.hyperparameters, self.active, inputs, target, params[0].shape[0] if self.is_stack else None,
         )  # fmt: skip
 
 
 def _layer(layer: _Layer) -> small_net.Layer:
-    outputs, inputs = layer.part.w.shape
+    outputs, inputs = layer.part.w.shape[-2:]
     dropout = layer.dropout
     if dropout is None:
         return small_net.Layer(inputs, outputs, layer.part.b is not None)
@@ -320,22 +414,25 @@ class SmallNet:
             raise UnfitStepError(f"it needs {needed} bytes of shared memory; a block has {limit}")
         self.held, self.num_bytes = held, small_net.num_bytes(self.net, itemsize, held)
 
-        def of_one_net(view: View) -> Array:
+        self.num_nets = found.num_nets
+
+        def of_nets(view: View) -> Array:
+            """The array of a view, with nets as its first dimension."""
             found_array = array(view)
-            return found_array.reshape(1, *view.shape)
+            return found_array if self.num_nets is not None else found_array.reshape(1, *view.shape)
 
         lists = (found.params, *found.states, found.steps, found.grads)
-        self._lists = [None if of is None else [of_one_net(view) for view in of] for of in lists]
-        self._lists[4] = [array(view) for view in found.steps]
-        self._streams = None if found.stream is None else of_one_net(found.stream)
+        self._lists = [None if of is None else [of_nets(view) for view in of] for of in lists]
+        self._streams = None if found.stream is None else of_nets(found.stream)
         self._fault = None if found.fault is None else array(found.fault)
-        self._hyperparameters = of_one_net(found.hyperparameters)
+        self._active = None if found.active is None else array(found.active)
+        self._hyperparameters = of_nets(found.hyperparameters)
 
     def run(self, losses: Array, x: Array, target: Array, order: Array | None) -> None:
-        """Run ``losses.size`` steps.
+        """Run steps.
 
         Args:
-            losses: (num_steps,), for the losses.
+            losses: (nets, num_steps), for the losses; one net if it is no stack.
             x, target: the arguments of the step for all samples.
             order: int64, the samples of the steps; None for the order of the data.
         """
@@ -344,7 +441,7 @@ class SmallNet:
         target = target if has_labels else target.reshape(len(target), -1)
         targets, labels = (None, target) if has_labels else (target, None)
         small_net.small_net_steps(
-            *self._lists, self._streams, losses.reshape(1, -1), self._fault, x, targets, labels, order, self._hyperparameters,
+            *self._lists, self._streams, losses, self._fault, x, targets, labels, order, self._hyperparameters, self._active,
             net=self.net, held=self.held,
         )  # fmt: skip
 
@@ -352,4 +449,5 @@ class SmallNet:
         """Return a line about the net and its memory."""
         sizes = "-".join(map(str, (self.net.layers[0].inputs, *(layer.outputs for layer in self.net.layers))))
         where = "" if self.held else "; the states of the optimizer stay in global memory"
+        sizes = sizes if self.num_nets is None else f"{self.num_nets} nets {sizes}"
         return f"one launch for all steps: {sizes}, batches of {self.net.rows}, {self.num_bytes} bytes of shared memory{where}"

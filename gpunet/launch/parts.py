@@ -5,7 +5,7 @@ Arrays are those of the launch: in a recorded step :class:`gpunet.captured.ir.Vi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 
@@ -118,14 +118,86 @@ class Clip(NamedTuple):
 
 
 class Update(NamedTuple):
-    """A step of an optimizer: ``rule`` is its struct in common/update_rules.cuh, ``skip`` an array or None."""
+    """A step of an optimizer.
 
-    kernel: Any
-    rule: str
+    ``rule`` is its struct in common/update_rules.cuh or small_net.cu, ``apply`` the twin of a step (see
+    :class:`gpunet.ops.small_net.Rule`), ``skip`` an array that says whether to do nothing, or None.
+    """
+
     params: Sequence[Any]
     states: Sequence[Sequence[Any] | None]
-    steps: Sequence[Any]
+    steps: Sequence[Any] | None
     grads: Sequence[Any]
     hyperparameters: Any
     skip: Any
-    options: Mapping[str, Any]
+    rule: str
+    maximize: bool
+    apply: Callable[..., None]
+
+
+# ---- of many nets at once ---------------------------------------------------------------------------------------------
+
+
+class StackedUpdate(NamedTuple):
+    """A step of an optimizer on one parameter of all nets.
+
+    The ``numbers`` are hyperparameters, or those of a launch that declares :class:`StackedNumbers`, which has the rule then.
+    """
+
+    param: Any
+    states: Sequence[Any]
+    grad: Any
+    numbers: Any
+    active: Any
+    rule: str | None = None
+    apply: Callable[..., None] | None = None
+
+
+class StackedNumbers(NamedTuple):
+    """The numbers of a step, of hyperparameters and counters that all parameters share."""
+
+    numbers: Any
+    counters: Any
+    hyperparameters: Any
+    active: Any
+    rule: str
+    apply: Callable[..., None]
+
+
+class StackedLayer(NamedTuple):
+    """y = x w^T + b of each net; nets that are not ``active`` are stopped."""
+
+    y: Any
+    x: Any
+    w: Any
+    b: Any
+    active: Any
+
+
+class StackedMean(NamedTuple):
+    """value = the mean of each net's losses."""
+
+    value: Any
+    each: Any
+    active: Any
+
+
+class Sum(NamedTuple):
+    """y = the sum of all elements of x."""
+
+    y: Any
+    x: Any
+
+
+class Copy(NamedTuple):
+    """y = x, broadcast."""
+
+    y: Any
+    x: Any
+
+
+class Fill(NamedTuple):
+    """y = value."""
+
+    y: Any
+    value: float

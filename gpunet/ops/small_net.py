@@ -6,7 +6,7 @@ results of a batch.  :func:`plan` places them; :mod:`gpunet.captured.small_net` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy
@@ -20,7 +20,7 @@ from gpunet.ops.cross_entropy import cross_entropy_labels
 from gpunet.ops.dropout import dropout_drawn
 from gpunet.ops.linear import linear_backward_input, linear_backward_weight, linear_forward
 from gpunet.ops.losses import ELEMENTWISE_LOSSES, elementwise_loss
-from gpunet.ops.weight_gradients import CAPACITY, Update
+from gpunet.ops.weight_gradients import CAPACITY
 
 #: The constants of the same names in small_net.cu.
 MOST_LAYERS, MOST_FACTORS, THREADS, AHEAD = 8, 10, 256, 8
@@ -60,6 +60,16 @@ class Layer(NamedTuple):
     scale: float = 1.0  # of a kept element
 
 
+class Rule(NamedTuple):
+    """An optimizer's step on a net."""
+
+    struct: str  # in small_net.cu or common/update_rules.cuh
+    maximize: bool
+    #: the twin of a step: called with the params, the lists of states, the counters and the grads of one net, and the
+    #: hyperparameters (k,)
+    apply: Callable[[list[Any], list[Any], list[Any], list[Any], Any], None]
+
+
 class Net(NamedTuple):
     """What a step of a net computes; the last layer has neither activation nor dropout."""
 
@@ -69,7 +79,7 @@ class Net(NamedTuple):
     alpha: float
     loss: str  # SOFTMAX_OF_LABELS, or a key of ELEMENTWISE_LOSSES
     reduction: str  # "mean" or "sum"
-    update: Update
+    rule: Rule
     delta: float = 0.0  # of the loss
     ignore_index: int = -100
     code: int = 0  # of the fault of a label out of range
@@ -157,21 +167,22 @@ def held_states(net: Net, itemsize: int, num_states: int, limit: int) -> int | N
     outputs=9,
     lists=6,
     types={
-        "steps": "float64", "streams": "uint64", "fault": "int64", "labels": "int64", "order": "int64", "hyperparameters": "float64"
+        "steps": "float64", "streams": "uint64", "fault": "int64", "labels": "int64", "order": "int64", "hyperparameters": "float64",
+        "active": "int64",
     },
-    optional="first_states second_states third_states streams fault targets labels order",
+    optional="first_states second_states third_states steps streams fault targets labels order active",
     capacities=(CAPACITY,),
 )  # fmt: skip
 def small_net_steps(
     params, first_states, second_states, third_states, steps, grads, streams, losses, fault, x, targets, labels, order,
-    hyperparameters, *, net, held,
+    hyperparameters, active, *, net, held,
 ):  # fmt: skip
     """Run training steps of nets of one shape, each on ``net.rows`` rows of the data.
 
     Args:
         params: of each layer the weight (nets, o, i), then the bias (nets, o), if it has one.
         first_states, second_states, third_states: of the optimizer, None for those that it does not use.
-        steps: the optimizer's count of steps of each parameter, (nets,).
+        steps: the counters of the optimizer for each parameter, (nets, k); None if it has none.
         grads: those of the last step, clipped.
         streams: (nets, 2), key and counter of the random numbers of dropout; None without dropout.
         losses: (nets, num_steps), of each step.
@@ -180,13 +191,20 @@ def small_net_steps(
         targets, labels: (samples, o) or (samples,); the one that the loss takes.
         order: (num_steps * rows,), the samples of the steps; None for the order of the data.
         hyperparameters: (nets, k) of the optimizer.
+        active: int64 (nets,), 0 for nets that are stopped: only their losses, NaN, and their gradients, 0, are written; None for
+            none.
         net: a :class:`Net`.
         held: the lists of states that are held in shared memory, see :func:`held_states`.
     """
     for number, of_net in enumerate(losses):
         lists = [[] if a is None else [tensor[number] for tensor in a] for a in (params, first_states, second_states, third_states)]
-        counts = [count[number : number + 1] for count in steps]
+        counts = [] if steps is None else [count[number] for count in steps]
         gradients, stream = [g[number] for g in grads], None if streams is None else streams[number]
+        if active is not None and not active[number]:
+            of_net[...] = numpy.nan
+            for gradient in gradients:
+                gradient[...] = 0
+            continue
         for step in range(len(of_net)):
             chosen: Any = slice(step * net.rows, (step + 1) * net.rows)
             if order is not None:
@@ -199,10 +217,7 @@ def small_net_steps(
                 norm = numpy.empty(1, x.dtype)
                 gradient_norm.twin(gradients, norm, None, None, order=2.0, first=True, last=True)
                 clip_by_norm.twin(gradients, norm, max_norm=net.max_norm)
-            states = [of_list or None for of_list in lists[1 : net.update.kernel.lists - 2]]
-            net.update.kernel.twin(
-                lists[0], *states, counts, gradients, hyperparameters[number], None, None, **net.update.options
-            )
+            net.rule.apply(lists[0], [of_list or None for of_list in lists[1:]], counts, gradients, hyperparameters[number])
 
 
 def _run_forward_and_backward(
@@ -259,7 +274,7 @@ def _run_forward_and_backward(
 @small_net_steps.geometry
 def _(
     params, first_states, second_states, third_states, steps, grads, streams, losses, fault, x, targets, labels, order,
-    hyperparameters, *, net, held,
+    hyperparameters, active, *, net, held,
 ):  # fmt: skip
     nets, num_steps = losses.shape
     shape = plan(net, x.itemsize, held)
@@ -269,9 +284,9 @@ def _(
     saves_z, holds = ("true" if flag else "false" for flag in flags)
     scalars = (
         shape, num_steps, hyperparameters.shape[1], numpy.int64(net.ignore_index), numpy.int32(net.code), net.alpha, net.delta,
-        net.max_norm, int(net.reduction == "mean"), int(net.update.options["maximize"]),
+        net.max_norm, int(net.reduction == "mean"), int(net.rule.maximize),
     )  # fmt: skip
     return Geometry(
-        (nets, *[0] * (len(params) - 1)), THREADS, scalars, (activation.struct, saves_z, loss, net.update.rule, holds),
+        (nets, *[0] * (len(params) - 1)), THREADS, scalars, (activation.struct, saves_z, loss, net.rule.struct, holds),
         int(shape["size"][0]) * x.itemsize,
     )  # fmt: skip

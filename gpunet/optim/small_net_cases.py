@@ -11,12 +11,12 @@ import numpy
 from gpunet.backend.dtypes import is_half
 from gpunet.launch.facts import Cost, Floor, num_bytes
 from gpunet.launch.faults import RECORD_SIZE, report_first
-from gpunet.launch.list_kernel import ListKernel
 from gpunet.ops.cases.case import Samples, shifted
-from gpunet.ops.small_net import SOFTMAX_OF_LABELS, Layer, Net, small_net_steps
-from gpunet.ops.weight_gradients import MOST_STATES, Update
+from gpunet.ops.small_net import SOFTMAX_OF_LABELS, Layer, Net, Rule, small_net_steps
+from gpunet.ops.weight_gradients import MOST_STATES
 from gpunet.optim.adam import adam_step
 from gpunet.optim.sgd import sgd_step
+from gpunet.optim.stacked import stacked_adam_factors, stacked_sgd_step
 
 small_net_steps.describe(
     is_hot=True, updates="params first_states second_states third_states steps streams fault",
@@ -26,20 +26,35 @@ small_net_steps.describe(
 
 
 class _Rule(NamedTuple):
-    """An optimizer: its kernel, its struct, its number of states, its hyperparameters, and its options."""
+    """An optimizer: its rule, its number of states, its counters and its hyperparameters."""
 
-    kernel: ListKernel
-    struct: str
+    rule: Rule
     num_states: int
+    counters: tuple[float, ...]
     numbers: tuple[float, ...]
-    options: dict[str, Any]
 
 
-_ADAM = _Rule(
-    adam_step, "Adam<false, false>", 2, (0.01, 0.9, 0.99, 1e-4, 0.1), {"decays": True, "decoupled": False, "maximize": False}
+def _rule_of(kernel: Any, num_states: int, numbers: tuple[float, ...], **options: Any) -> _Rule:
+    """A rule of one net, as the optimizer's kernel declares it."""
+    states = [[numpy.zeros(1)] if number < num_states else None for number in range(kernel.lists - 3)]
+    lists = [[numpy.zeros(1)], *states, [numpy.zeros(1)], [numpy.zeros(1)]]
+    part = kernel.part(*lists, numpy.array(numbers), None, None, **options)
+    return _Rule(Rule(part.rule, part.maximize, part.apply), num_states, (2.0,), numbers)
+
+
+_ADAM = _rule_of(adam_step, 2, (0.01, 0.9, 0.99, 1e-4, 0.1), decays=True, decoupled=False, maximize=False)
+_SGD = _rule_of(sgd_step, 1, (0.05, 0.9, 0.0, 0.01), dampened=False, decays=True, nesterov=True, maximize=True)
+
+
+def _of_stack(part: Any, num_states: int, counters: tuple[float, ...], numbers: tuple[float, ...]) -> _Rule:
+    return _Rule(Rule(part.rule, False, part.apply), num_states, counters, numbers)
+
+
+_STACK_ADAM = _of_stack(
+    stacked_adam_factors.part(*[None] * 4, decoupled=True), 2, (0.81, 0.98), (0.01, 0.9, 0.99, 1e-4, 0.1)  # type: ignore[misc]
 )
-_SGD = _Rule(
-    sgd_step, "Sgd<true, true>", 1, (0.05, 0.9, 0.0, 0.01), {"dampened": False, "decays": True, "nesterov": True, "maximize": True}
+_STACK_SGD = _of_stack(
+    stacked_sgd_step.part(None, (), None, None, None, nesterov=True), 1, (), (0.05, 0.9, 0.01)  # type: ignore[misc]
 )
 
 
@@ -53,17 +68,20 @@ def _net(
     )
     activation = "relu" if loss == SOFTMAX_OF_LABELS else "gelu"
     options = {"reduction": "mean", "code": 7, **more}
-    return Net(layers, rows, activation, 0.0, loss, update=Update(rule.kernel, rule.struct, rule.options), **options)
+    return Net(layers, rows, activation, 0.0, loss, rule=rule.rule, **options)
 
 
 def _case(
     s: Samples, net: Net, rule: _Rule, num_steps: int, nets: int = 1, held: int | None = None, labels: Any = None,
-    is_ordered: bool = True, label: str = "",
+    is_ordered: bool = True, label: str = "", active: Any = None,
 ) -> tuple[str, list[Any], dict[str, Any]]:  # fmt: skip
     shapes: list[tuple[int, ...]] = []
     for layer in net.layers:
         shapes += [(nets, layer.outputs, layer.inputs), *([(nets, layer.outputs)] if layer.has_bias else [])]
     states: list[Any] = [[s.positive(*shape) * s.dtype.type(0.1) for shape in shapes] for _ in range(rule.num_states)]
+    counters: Any = [numpy.full((nets, 1), 2.0 + number) for number in range(len(shapes))]
+    if len(rule.counters) != 1:  # a stack's, which all parameters share
+        counters = [numpy.array([rule.counters] * nets) for _ in shapes] if rule.counters else None
     inputs, outputs = net.layers[0].inputs, net.layers[-1].outputs
     num_samples = num_steps * net.rows + 3
     has_labels = net.loss == SOFTMAX_OF_LABELS
@@ -73,21 +91,21 @@ def _case(
     streams = numpy.array([[5 + net, 2 * net] for net in range(nets)], numpy.uint64) if drops else None
     arrays = [
         [s.normal(*shape) * s.dtype.type(0.3) for shape in shapes],
-        *states, *[None] * (MOST_STATES - rule.num_states), [numpy.full(nets, 2.0 + number) for number in range(len(shapes))],
+        *states, *[None] * (MOST_STATES - rule.num_states), counters,
         [s.blank(*shape) for shape in shapes], streams, s.blank(nets, num_steps),
         s.blank(RECORD_SIZE, dtype="int64"), s.normal(num_samples, inputs), None if has_labels else s.normal(num_samples, outputs),
         labels, s.random.permutation(num_samples)[: num_steps * net.rows] if is_ordered else None,
-        numpy.array([rule.numbers] * nets) * numpy.linspace(1, 0.9, nets)[:, None],
+        numpy.array([rule.numbers] * nets) * numpy.linspace(1, 0.9, nets)[:, None], active,
     ]  # fmt: skip
     held = rule.num_states if held is None else held
     sizes = "-".join(map(str, (inputs, *(layer.outputs for layer in net.layers))))
-    text = f"{nets} nets {sizes}, {num_steps} batches of {net.rows}, {net.loss}, {rule.struct}, {held} states held{label}"
+    text = f"{nets} nets {sizes}, {num_steps} batches of {net.rows}, {net.loss}, {rule.rule.struct}, {held} states held{label}"
     return text, arrays, {"net": net, "held": held}
 
 
 def _out_of_range(*arrays: Any, net: Net, held: int) -> None:
     """The twin for labels out of range in a single step: the CPU raises, the kernel makes everything NaN and reports the first."""
-    params, *states, steps, grads, _, losses, fault, _, _, labels, order, _ = arrays
+    params, *states, steps, grads, _, losses, fault, _, _, labels, order, *_ = arrays
     chosen = labels[order]
     classes = net.layers[-1].outputs
     report_first(fault, (chosen < 0) | (chosen >= classes), net.code, chosen, classes, net.ignore_index)
@@ -106,6 +124,9 @@ def _of_labels(s: Samples) -> Iterator[Any]:
     yield _case(s, _net((1, 1), 1, _ADAM, softmax), _ADAM, 1)
     yield _case(s, _net((5, 9, 7, 3), 9, _ADAM, softmax, kept=0.75, max_norm=0.1), _ADAM, 3)
     yield _case(s, _net((5, 9, 7, 3), 9, _ADAM, softmax, kept=0.75, max_norm=100.0), _ADAM, 2, nets=3, is_ordered=False)
+    for rule in (_STACK_ADAM, _STACK_SGD) if s.dtype == numpy.float32 else ():
+        for active in (None, numpy.array([1, 0, 1])):
+            yield _case(s, _net((5, 9, 7, 3), 9, rule, softmax), rule, 3, nets=3, active=active, label=f", active {active}")
     net = _net((5, 9, 3), 40, _ADAM, softmax, ignore_index=1)
     yield _case(s, net, _ADAM, 2, labels=s.random.integers(0, 3, 83), label=", ignoring some")
     yield _case(s, net, _ADAM, 1, labels=numpy.full(43, 1), label=", ignoring all")
@@ -167,7 +188,7 @@ def _(*arrays: Any, net: Net, held: int) -> int:
 
 @small_net_steps.cost
 def _(params, first_states, second_states, third_states, steps, grads, streams, losses, fault, x, targets, labels, order,
-      hyperparameters, *, net, held):  # fmt: skip
+      hyperparameters, active, *, net, held):  # fmt: skip
     states = num_bytes(first_states, second_states, third_states)
     once = 2 * num_bytes(params, steps) + num_bytes(grads, losses, order, hyperparameters) + 2 * states
     of_row = sum(a.itemsize * a.size // max(1, len(a)) for a in (x, targets, labels) if a is not None)
