@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import float32, float64
+from gpunet.backend.dtypes import float32, float64, int64
 from gpunet.captured.ir import Call, View
 from gpunet.launch import parts
 from gpunet.ops import small_net
@@ -33,7 +34,8 @@ class _Layer:
     activation: str
     alpha: float
     saved: Any  # what the derivative of the activation reads
-    dropout: parts.Dropout | None = None
+    mask: Any = None
+    dropout: parts.Dropout | parts.StackedDropout | None = None
     gradient: parts.WeightGradient | None = None
 
 
@@ -44,7 +46,9 @@ class FoundNet:
     Attributes:
         net: what it computes.
         params, states, steps, grads: as the kernel takes them.
-        stream: of dropout, or None.
+        streams: of dropout.
+        kept: of each layer the thresholds of dropout (nets,), or None.
+        masks: of the layers that have one.
         fault: record of labels out of range, or None.
         hyperparameters: of the optimizer.
         active: which nets are not stopped, or None.
@@ -57,13 +61,15 @@ class FoundNet:
     states: list[list[View] | None]
     steps: list[View] | None
     grads: list[View]
-    stream: View | None
+    streams: list[View]
     fault: View | None
     hyperparameters: View
     active: View | None
     inputs: int
     target: int
-    num_nets: int | None = None
+    num_nets: int | None
+    kept: list[View | None]
+    masks: list[View]
 
 
 def _is_same(view: Any, other: Any) -> bool:
@@ -189,14 +195,17 @@ class _Reader:
         if self.loss is not None or not self.layers or not _is_same(part.z, self.value):
             return False
         layer = self.layers[-1]
-        if layer.activation != "identity" or layer.dropout is not None:
+        if layer.activation != "identity" or layer.dropout is not None or layer.mask is not None:
             return False
         layer.activation, layer.alpha = part.activation, part.alpha
         layer.saved = part.y if ACTIVATIONS[part.activation].saves != "preactivation" else part.z
         self.value = part.y
         return True
 
-    def _take_Dropout(self, part: parts.Dropout) -> bool:
+    def _take_StackedDropout(self, part: parts.StackedDropout) -> bool:
+        return self._take_Dropout(part)
+
+    def _take_Dropout(self, part: parts.Dropout | parts.StackedDropout) -> bool:
         if part.advances:
             if self.loss is not None or not self.layers or self.layers[-1].dropout is not None:
                 return False
@@ -207,8 +216,8 @@ class _Reader:
         layer = self.layers[self.at] if self.slope is not None else None
         if layer is None or "dropout" not in self.pending or layer.dropout is None or not _is_same(part.x, self.slope):
             return False
-        forward = layer.dropout
-        if part.state != forward.start or (part.probability, part.scale) != (forward.probability, forward.scale):
+        ours, theirs = (each._replace(y=None, x=None, state=None, start=None, advances=True) for each in (part, layer.dropout))
+        if part.state != layer.dropout.start or ours != theirs:
             return False
         self.pending.discard("dropout")
         self.slope = part.y
@@ -220,7 +229,7 @@ class _Reader:
         if (part.reduction == "none") != self.is_stack:
             return False
         last = self.layers[-1]
-        if last.activation != "identity" or last.dropout is not None:
+        if last.activation != "identity" or last.dropout is not None or last.mask is not None:
             raise UnfitStepError("the last layer has an activation or dropout")
         if self._target(part.target) is None:
             return False
@@ -243,7 +252,19 @@ class _Reader:
         return True
 
     def _scale_of_stack(self, part: parts.Scaling) -> bool:
-        """Follow 1 / count, which a stack multiplies with the slope."""
+        """Follow 1 / count, which a stack multiplies with the slope, and masks of features, (nets, 1, o)."""
+        if self.loss is None:
+            if not self.layers or not _is_same(part.x, self.value) or not isinstance(part.factor, View):
+                return False
+            layer, shape = self.layers[-1], self.layers[-1].part.w.shape
+            if layer.mask is not None or layer.dropout is not None or part.factor.shape != (shape[0], 1, shape[1]):
+                return False
+            layer.mask, self.value = part.factor, part.y
+            return part.factor.contiguous
+        if "mask" in self.pending and "dropout" not in self.pending and _is_same(part.x, self.slope):
+            self.pending.discard("mask")
+            self.slope = part.y
+            return bool(part.factor == self.layers[self.at].mask)
         if isinstance(part.factor, float) and isinstance(part.x, View) and part.x.buffer in self.constants:
             self.constants[part.y.buffer] = self.constants[part.x.buffer] * part.factor
             return True
@@ -272,6 +293,7 @@ class _Reader:
         self.slope = part.dx
         self.pending = {"activation"} if layer.activation != "identity" else set()
         self.pending |= {"dropout"} if layer.dropout is not None else set()
+        self.pending |= {"mask"} if layer.mask is not None else set()
         return part.activation == "identity" or self._derive(part)
 
     def _take_ActivationGradient(self, part: parts.ActivationGradient) -> bool:
@@ -335,8 +357,8 @@ class _Reader:
         hidden = layers[:-1]
         if len({(layer.activation, layer.alpha) for layer in hidden}) > 1:
             raise UnfitStepError("its hidden layers have different activations")
-        streams = {layer.dropout.state for layer in hidden if layer.dropout is not None}
-        if len(streams) > 1:
+        streams = [layer.dropout.state for layer in hidden if layer.dropout is not None]
+        if len(set(streams)) > 1 and not self.is_stack:
             raise UnfitStepError("its layers draw from different generators")
         if layers[0].part.x.dtype not in (float32, float64):
             raise UnfitStepError(f"it computes in {layers[0].part.x.dtype}; expected float32 or float64")
@@ -352,24 +374,29 @@ class _Reader:
         inputs, target = self._argument(layers[0].part.x), self._target(loss.target)
         assert inputs is not None and target is not None
         net = Net(
-            tuple(_layer(layer) for layer in layers), layers[0].part.x.shape[0], hidden[0].activation if hidden else "identity",
-            hidden[0].alpha if hidden else 0.0, loss.loss,
+            tuple(_layer(layer, streams) for layer in layers), layers[0].part.x.shape[0],
+            hidden[0].activation if hidden else "identity", hidden[0].alpha if hidden else 0.0, loss.loss,
             "mean" if self.is_stack else loss.reduction, Rule(update.rule, update.maximize, update.apply),
             max_norm=0.0 if self.clip is None else float(self.clip.max_norm), **loss.options,
         )  # fmt: skip
         return FoundNet(
             net, params, [*states, *[None] * (MOST_STATES - len(states))],
-            None if update.steps is None else [update.steps[place] for place in order], grads, next(iter(streams), None), loss.fault,
-            update.hyperparameters, self.active, inputs, target, params[0].shape[0] if self.is_stack else None,
+            None if update.steps is None else [update.steps[place] for place in order], grads, [*dict.fromkeys(streams)],
+            loss.fault, update.hyperparameters, self.active, inputs, target, params[0].shape[0] if self.is_stack else None,
+            [getattr(layer.dropout, "kept", None) for layer in layers],
+            [layer.mask for layer in layers if layer.mask is not None],
         )  # fmt: skip
 
 
-def _layer(layer: _Layer) -> small_net.Layer:
+def _layer(layer: _Layer, streams: list[View]) -> small_net.Layer:
     outputs, inputs = layer.part.w.shape[-2:]
-    dropout = layer.dropout
+    dropout, of_layer = layer.dropout, small_net.Layer(inputs, outputs, layer.part.b is not None, is_masked=layer.mask is not None)
     if dropout is None:
-        return small_net.Layer(inputs, outputs, layer.part.b is not None)
-    return small_net.Layer(inputs, outputs, layer.part.b is not None, dropout.probability, dropout.scale)
+        return of_layer
+    stream = [*dict.fromkeys(streams)].index(dropout.state)
+    if isinstance(dropout, parts.StackedDropout):  # each net has its own probability
+        return of_layer._replace(probability=1.0, stream=stream)
+    return of_layer._replace(probability=dropout.probability, scale=dropout.scale, stream=stream)
 
 
 def read_net(
@@ -423,7 +450,9 @@ class SmallNet:
 
         lists = (found.params, *found.states, found.steps, found.grads)
         self._lists = [None if of is None else [of_nets(view) for view in of] for of in lists]
-        self._streams = None if found.stream is None else of_nets(found.stream)
+        self._streams = [of_nets(view) for view in found.streams]
+        self._kept = [None if view is None else array(view) for view in found.kept]
+        self._masks = [array(view) for view in found.masks]
         self._fault = None if found.fault is None else array(found.fault)
         self._active = None if found.active is None else array(found.active)
         self._hyperparameters = of_nets(found.hyperparameters)
@@ -440,10 +469,20 @@ class SmallNet:
         has_labels = self.net.loss == SOFTMAX_OF_LABELS
         target = target if has_labels else target.reshape(len(target), -1)
         targets, labels = (None, target) if has_labels else (target, None)
+        # what tensors of their own have for each layer: small, and copied once a launch
+        xp, nets = devices.module(losses), len(losses)
+        streams = xp.stack(self._streams, axis=1) if self._streams else None
+        kept = masks = None
+        if any(a is not None for a in self._kept):
+            kept = xp.stack([xp.zeros((nets,), int64) if a is None else a for a in self._kept], axis=1)
+        if self._masks:
+            masks = xp.concatenate([mask.reshape(nets, -1) for mask in self._masks], axis=1)
         small_net.small_net_steps(
-            *self._lists, self._streams, losses, self._fault, x, targets, labels, order, self._hyperparameters, self._active,
+            *self._lists, streams, losses, self._fault, x, targets, labels, order, self._hyperparameters, self._active, kept, masks,
             net=self.net, held=self.held,
         )  # fmt: skip
+        for number, stream in enumerate(self._streams):
+            devices.assign(stream, streams[:, number])
 
     def describe(self) -> str:
         """Return a line about the net and its memory."""

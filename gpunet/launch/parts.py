@@ -182,6 +182,17 @@ class StackedMean(NamedTuple):
     active: Any
 
 
+class StackedDropout(NamedTuple):
+    """y = x 2^32 / kept[s] for ``kept`` of 2^32 numbers, else x 0; ``state`` and ``start`` as of :class:`Dropout`, for each net."""
+
+    y: Any
+    x: Any
+    state: Any
+    start: Any
+    kept: Any
+    advances: bool
+
+
 class Sum(NamedTuple):
     """y = the sum of all elements of x."""
 

@@ -31,13 +31,13 @@ SOFTMAX_OF_LABELS = "cross_entropy"
 
 _LONGS, _DOUBLES = ("kept",), ("scale",)
 _INTS = (
-    "inputs", "outputs", "weight", "bias", "parameters", "gradients", "states", "result", "saved", "slope", "flags", "first_block",
-    "lanes_forward", "lanes_input", "lanes_gradient",
+    "inputs", "outputs", "weight", "bias", "parameters", "gradients", "states", "result", "saved", "slope", "flags", "stream",
+    "first_block", "blocks", "mask", "first_mask", "lanes_forward", "lanes_input", "lanes_gradient",
 )  # fmt: skip
 _LAYER = numpy.dtype(
     [*((name, "u8") for name in _LONGS), *((name, "f8") for name in _DOUBLES), *((name, "i4") for name in _INTS)], align=True
 )
-_PLACES = ("layers", "rows", "entries", "blocks", "inputs", "targets", "losses", "numbers", "factors", "size")
+_PLACES = ("layers", "rows", "entries", "streams", "masks", "inputs", "targets", "losses", "numbers", "factors", "size")
 #: The struct NetShape of small_net.cu.
 _NET_SHAPE = numpy.dtype(
     {
@@ -51,13 +51,15 @@ _NET_SHAPE = numpy.dtype(
 
 
 class Layer(NamedTuple):
-    """A linear layer, and the dropout behind its activation."""
+    """A linear layer, and what is behind its activation: a mask of its features, then dropout."""
 
     inputs: int
     outputs: int
     has_bias: bool = True
     probability: float | None = None  # that dropout keeps an element
     scale: float = 1.0  # of a kept element
+    stream: int = 0  # of the random numbers of dropout
+    is_masked: bool = False
 
 
 class Rule(NamedTuple):
@@ -119,7 +121,7 @@ def plan(net: Net, itemsize: int, num_states: int) -> numpy.ndarray:
     layers, rows = net.layers, net.rows
     saves_z = ACTIVATIONS[net.activation].saves == "preactivation"
     draws = [ceil_div(rows * layer.outputs, 8) if layer.probability is not None else 0 for layer in layers]
-    entries = 0
+    entries = masks = 0
     places: Any = shape[0]["of"]
     for number, (layer, of) in enumerate(zip(layers, places)):
         matrix, result = layer.outputs * stride_of(layer.inputs), rows * stride_of(layer.outputs)
@@ -132,17 +134,33 @@ def plan(net: Net, itemsize: int, num_states: int) -> numpy.ndarray:
             of["saved"] = of["slope"] = place(result)
         of["flags"] = -1
         if layer.probability is not None:
-            of["flags"], of["first_block"] = place(ceil_div(draws[number], itemsize)), sum(draws[:number])
+            of_stream = [blocks if _draws_from(other, layer.stream) else 0 for other, blocks in zip(layers, draws)]
+            of["flags"], of["stream"] = place(ceil_div(draws[number], itemsize)), layer.stream
+            of["first_block"], of["blocks"] = sum(of_stream[:number]), sum(of_stream)
             of["kept"], of["scale"] = threshold_of(layer.probability), layer.scale
+        of["mask"] = -1
+        if layer.is_masked:
+            of["mask"], of["first_mask"] = place(stride_of(layer.outputs)), masks
+            masks += layer.outputs
         of["lanes_forward"] = lanes_of(rows, layer.outputs, layer.inputs + 1)
         of["lanes_input"] = lanes_of(rows, layer.inputs, layer.outputs)
         of["lanes_gradient"] = lanes_of(layer.outputs, layer.inputs, rows)
     targets = ceil_div(8, itemsize) if net.loss == SOFTMAX_OF_LABELS else stride_of(layers[-1].outputs)
-    shape["layers"], shape["rows"], shape["entries"], shape["blocks"] = len(layers), rows, entries, sum(draws)
+    shape["layers"], shape["rows"], shape["entries"], shape["masks"] = len(layers), rows, entries, masks
+    shape["streams"] = num_streams(net)
     shape["inputs"], shape["targets"] = place(rows * stride_of(layers[0].inputs)), place(rows * targets)
     shape["losses"], shape["numbers"], shape["factors"] = place(rows), place(2), place(AHEAD * entries * MOST_FACTORS)
     shape["size"] = used
     return shape
+
+
+def _draws_from(layer: Layer, stream: int) -> bool:
+    return layer.probability is not None and layer.stream == stream
+
+
+def num_streams(net: Net) -> int:
+    """Return the number of streams of random numbers of a net."""
+    return max((1 + layer.stream for layer in net.layers if layer.probability is not None), default=0)
 
 
 def num_bytes(net: Net, itemsize: int, num_states: int) -> int:
@@ -167,15 +185,15 @@ def held_states(net: Net, itemsize: int, num_states: int, limit: int) -> int | N
     outputs=9,
     lists=6,
     types={
-        "steps": "float64", "streams": "uint64", "fault": "int64", "labels": "int64", "order": "int64", "hyperparameters": "float64",
-        "active": "int64",
+        "steps": "float64", "streams": "uint64", "fault": "int64", "labels": "int64", "order": "int64",
+        "hyperparameters": "float64", "active": "int64", "kept": "int64",
     },
-    optional="first_states second_states third_states steps streams fault targets labels order active",
+    optional="first_states second_states third_states steps streams fault targets labels order active kept masks",
     capacities=(CAPACITY,),
 )  # fmt: skip
 def small_net_steps(
     params, first_states, second_states, third_states, steps, grads, streams, losses, fault, x, targets, labels, order,
-    hyperparameters, active, *, net, held,
+    hyperparameters, active, kept, masks, *, net, held,
 ):  # fmt: skip
     """Run training steps of nets of one shape, each on ``net.rows`` rows of the data.
 
@@ -184,15 +202,17 @@ def small_net_steps(
         first_states, second_states, third_states: of the optimizer, None for those that it does not use.
         steps: the counters of the optimizer for each parameter, (nets, k); None if it has none.
         grads: those of the last step, clipped.
-        streams: (nets, 2), key and counter of the random numbers of dropout; None without dropout.
+        streams: (nets, streams, 2), key and counter of each stream of random numbers for dropout; None without dropout.
         losses: (nets, num_steps), of each step.
         fault: see :mod:`gpunet.launch.faults`.
         x: (samples, i), which all nets share.
         targets, labels: (samples, o) or (samples,); the one that the loss takes.
         order: (num_steps * rows,), the samples of the steps; None for the order of the data.
         hyperparameters: (nets, k) of the optimizer.
-        active: int64 (nets,), 0 for nets that are stopped: only their losses, NaN, and their gradients, 0, are written; None for
-            none.
+        active: int64 (nets,), 0 for nets that are stopped: their losses become NaN and their gradients 0, their streams pass as if
+            they had drawn, and nothing else changes; None for none.
+        kept: (nets, layers), the thresholds of dropout of each net, as ``stacked_dropout`` takes them; None for those of ``net``.
+        masks: (nets, features of all masked layers), None without masks.
         net: a :class:`Net`.
         held: the lists of states that are held in shared memory, see :func:`held_states`.
     """
@@ -204,6 +224,9 @@ def small_net_steps(
             of_net[...] = numpy.nan
             for gradient in gradients:
                 gradient[...] = 0
+            for each in range(num_streams(net)):
+                draws = [ceil_div(net.rows * layer.outputs, 8) for layer in net.layers if _draws_from(layer, each)]
+                stream[each, 1:] += numpy.uint64(len(of_net) * sum(draws))
             continue
         for step in range(len(of_net)):
             chosen: Any = slice(step * net.rows, (step + 1) * net.rows)
@@ -211,8 +234,9 @@ def small_net_steps(
                 chosen = order[chosen]
             target = labels if net.loss == SOFTMAX_OF_LABELS else targets
             _run_forward_and_backward(
-                net, lists[0], gradients, stream, of_net[step : step + 1], fault, numpy.ascontiguousarray(x[chosen]), target[chosen]
-            )
+                net, lists[0], gradients, stream, None if kept is None else kept[number], None if masks is None else masks[number],
+                of_net[step : step + 1], fault, numpy.ascontiguousarray(x[chosen]), target[chosen],
+            )  # fmt: skip
             if net.max_norm:
                 norm = numpy.empty(1, x.dtype)
                 gradient_norm.twin(gradients, norm, None, None, order=2.0, first=True, last=True)
@@ -221,17 +245,18 @@ def small_net_steps(
 
 
 def _run_forward_and_backward(
-    net: Net, params: Sequence[Any], grads: Sequence[Any], stream: Any, value: Any, fault: Any, x: Any, target: Any
-) -> None:
+    net: Net, params: Sequence[Any], grads: Sequence[Any], streams: Any, kept: Any, masks: Any, value: Any, fault: Any, x: Any,
+    target: Any,
+) -> None:  # fmt: skip
     """A step of a net up to its gradients, by the twins of the launches that a captured step makes."""
     entries, at = [], 0  # the numbers of the weight and of the bias of each layer
     for layer in net.layers:
         entries.append((at, at + 1 if layer.has_bias else None))
         at += 1 + layer.has_bias
-    alpha, inputs, saved, starts = net.alpha, [x], [], []
+    alpha, inputs, saved, behind = net.alpha, [x], [], []  # behind: the factors of mask and dropout of each layer
     saves_z = ACTIVATIONS[net.activation].saves == "preactivation"
-    for layer, (weight, bias) in zip(net.layers, entries):
-        is_last = len(inputs) == len(net.layers)
+    for number, (layer, (weight, bias)) in enumerate(zip(net.layers, entries)):
+        is_last = number == len(net.layers) - 1
         y = numpy.empty((len(x), layer.outputs), x.dtype)
         z = numpy.empty_like(y) if saves_z and not is_last else None
         linear_forward.twin(
@@ -239,16 +264,25 @@ def _run_forward_and_backward(
             activation="identity" if is_last else net.activation, alpha=alpha,
         )  # fmt: skip
         saved.append(y if z is None else z)
-        starts.append(None if stream is None else stream.copy())
+        factors = numpy.ones_like(y)
+        if layer.is_masked:
+            factors *= masks[: layer.outputs]
+            masks = masks[layer.outputs :]
         if layer.probability is not None:
-            dropped = numpy.empty_like(y)
-            dropout_drawn.twin(dropped, None, stream, None, y, probability=layer.probability, scale=layer.scale, advances=True)
-            y = dropped
-        inputs.append(y)
+            is_kept = numpy.empty_like(y)
+            threshold = threshold_of(layer.probability) if kept is None else int(kept[number])
+            scale = layer.scale if kept is None else 2.0**32 / threshold if threshold else 0.0
+            options = {"probability": threshold / 2.0**32, "scale": scale, "advances": True}
+            dropout_drawn.twin(is_kept, None, streams[layer.stream], None, numpy.ones_like(y), **options)
+            factors *= is_kept
+        behind.append(factors)
+        inputs.append(y * factors)
     result, dz, factor = inputs.pop(), numpy.empty_like(saved[-1]), numpy.ones(1, x.dtype)
     if net.loss == SOFTMAX_OF_LABELS:
-        options = {"ignore_index": net.ignore_index, "code": net.code}
-        cross_entropy_labels.twin(value, dz, factor, None, None, fault, result, target, reduction=net.reduction, **options)
+        cross_entropy_labels.twin(
+            value, dz, factor, None, None, fault, result, target, reduction=net.reduction, ignore_index=net.ignore_index,
+            code=net.code,
+        )  # fmt: skip
     else:
         elementwise_loss.twin(
             value, dz, factor, None, None, result, target, loss=net.loss, reduction=net.reduction, delta=net.delta
@@ -259,22 +293,16 @@ def _run_forward_and_backward(
         linear_backward_weight.twin(grads[weight], of_bias, None, None, dz, inputs[number], factor)
         if number == 0:
             break
-        before, dy = net.layers[number - 1], dz
-        dz = numpy.empty_like(saved[number - 1])
-        dropped = before.probability is not None
-        linear_backward_input.twin(
-            dz, None, None, dy, params[weight], saved[number - 1], activation="identity" if dropped else net.activation, alpha=alpha
-        )
-        if dropped:
-            of_dropout = {"probability": before.probability, "scale": before.scale}
-            dropout_drawn.twin(dz, None, starts[number - 1], None, dz.copy(), **of_dropout, advances=False)
-            ACTIVATIONS[net.activation].backward(dz, dz, saved[number - 1], alpha)
+        dy, dz = dz, numpy.empty_like(saved[number - 1])
+        linear_backward_input.twin(dz, None, None, dy, params[weight], None, activation="identity", alpha=0.0)
+        dz *= behind[number - 1]
+        ACTIVATIONS[net.activation].backward(dz, dz, saved[number - 1], alpha)
 
 
 @small_net_steps.geometry
 def _(
     params, first_states, second_states, third_states, steps, grads, streams, losses, fault, x, targets, labels, order,
-    hyperparameters, active, *, net, held,
+    hyperparameters, active, kept, masks, *, net, held,
 ):  # fmt: skip
     nets, num_steps = losses.shape
     shape = plan(net, x.itemsize, held)

@@ -21,7 +21,7 @@ from gpunet.optim.stacked import stacked_adam_factors, stacked_sgd_step
 small_net_steps.describe(
     is_hot=True, updates="params first_states second_states third_states steps streams fault",
     floors={("float, *", "*"): Floor(0.7, 1.6)},
-    waste={"banks": "copies between tensors and the wider rows in shared memory, once a launch; tiles of products with ragged edges"},
+    waste={"banks": "copies between tensors and the wider rows in shared memory, once a launch; products with ragged edges"},
 )  # fmt: skip
 
 
@@ -88,14 +88,14 @@ def _case(
     if has_labels and labels is None:
         labels = s.random.integers(0, outputs, num_samples)
     drops = any(layer.probability is not None for layer in net.layers)
-    streams = numpy.array([[5 + net, 2 * net] for net in range(nets)], numpy.uint64) if drops else None
+    streams = numpy.array([[[5 + net, 2 * net]] for net in range(nets)], numpy.uint64) if drops else None
     arrays = [
         [s.normal(*shape) * s.dtype.type(0.3) for shape in shapes],
         *states, *[None] * (MOST_STATES - rule.num_states), counters,
         [s.blank(*shape) for shape in shapes], streams, s.blank(nets, num_steps),
         s.blank(RECORD_SIZE, dtype="int64"), s.normal(num_samples, inputs), None if has_labels else s.normal(num_samples, outputs),
         labels, s.random.permutation(num_samples)[: num_steps * net.rows] if is_ordered else None,
-        numpy.array([rule.numbers] * nets) * numpy.linspace(1, 0.9, nets)[:, None], active,
+        numpy.array([rule.numbers] * nets) * numpy.linspace(1, 0.9, nets)[:, None], active, None, None,
     ]  # fmt: skip
     held = rule.num_states if held is None else held
     sizes = "-".join(map(str, (inputs, *(layer.outputs for layer in net.layers))))
@@ -105,15 +105,16 @@ def _case(
 
 def _out_of_range(*arrays: Any, net: Net, held: int) -> None:
     """The twin for labels out of range in a single step: the CPU raises, the kernel makes everything NaN and reports the first."""
-    params, *states, steps, grads, _, losses, fault, _, _, labels, order, *_ = arrays
-    chosen = labels[order]
+    of = dict(zip(small_net_steps.parameters, arrays))
+    labels, losses = of["labels"], of["losses"]
+    chosen = labels[of["order"]]
     classes = net.layers[-1].outputs
-    report_first(fault, (chosen < 0) | (chosen >= classes), net.code, chosen, classes, net.ignore_index)
+    report_first(of["fault"], (chosen < 0) | (chosen >= classes), net.code, chosen, classes, net.ignore_index)
     valid = numpy.where((labels < 0) | (labels >= classes), 0, labels)
     places = small_net_steps.parameters.index("labels")
     small_net_steps.twin(*arrays[:places], valid, *arrays[places + 1 :], net=net, held=held)
     losses[...] = numpy.nan
-    for tensors in (params, *(of for of in states if of is not None), grads):
+    for tensors in (of["params"], of["first_states"], of["second_states"], of["grads"]):
         for tensor in tensors:
             tensor[...] = numpy.nan
 
@@ -127,6 +128,16 @@ def _of_labels(s: Samples) -> Iterator[Any]:
     for rule in (_STACK_ADAM, _STACK_SGD) if s.dtype == numpy.float32 else ():
         for active in (None, numpy.array([1, 0, 1])):
             yield _case(s, _net((5, 9, 7, 3), 9, rule, softmax), rule, 3, nets=3, active=active, label=f", active {active}")
+    if s.dtype == numpy.float32:
+        net = _net((5, 9, 7, 3), 9, _STACK_ADAM, softmax, kept=0.5)
+        hidden = [layer._replace(stream=number, is_masked=True) for number, layer in enumerate(net.layers[:-1])]
+        net = net._replace(layers=(*hidden, net.layers[-1]))
+        text, arrays, options = _case(s, net, _STACK_ADAM, 2, nets=3, label=", masks, and dropout of their own")
+        arrays[6] = s.random.integers(0, 2**62, (3, 2, 2)).astype("uint64")
+        arrays[-2] = numpy.array([[2**31, 2**32, 0], [0, 2**30, 0], [3 * 2**30, 2**31, 0]])
+        arrays[-1] = (s.normal(3, 16) > 0).astype(s.dtype)
+        arrays[-3] = numpy.array([1, 1, 0])
+        yield text, arrays, options
     net = _net((5, 9, 3), 40, _ADAM, softmax, ignore_index=1)
     yield _case(s, net, _ADAM, 2, labels=s.random.integers(0, 3, 83), label=", ignoring some")
     yield _case(s, net, _ADAM, 1, labels=numpy.full(43, 1), label=", ignoring all")
@@ -188,7 +199,7 @@ def _(*arrays: Any, net: Net, held: int) -> int:
 
 @small_net_steps.cost
 def _(params, first_states, second_states, third_states, steps, grads, streams, losses, fault, x, targets, labels, order,
-      hyperparameters, active, *, net, held):  # fmt: skip
+      hyperparameters, active, kept, masks, *, net, held):  # fmt: skip
     states = num_bytes(first_states, second_states, third_states)
     once = 2 * num_bytes(params, steps) + num_bytes(grads, losses, order, hyperparameters) + 2 * states
     of_row = sum(a.itemsize * a.size // max(1, len(a)) for a in (x, targets, labels) if a is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ class Training:
     ) -> None:  # fmt: skip
         gpunet.manual_seed(0)
         layers: list[Any] = []
-        for number, (i, o) in enumerate(zip(sizes, sizes[1:])):
+        for number, (i, o) in enumerate(itertools.pairwise(sizes)):
             layers.append(nn.Linear(i, o, device="cpu"))
             if number < len(sizes) - 2:
                 layers += [activation(), *([nn.Dropout(dropout)] if dropout else [])]
