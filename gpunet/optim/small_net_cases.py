@@ -42,7 +42,7 @@ def _rule_of(kernel: Any, num_states: int, numbers: tuple[float, ...], **options
     return _Rule(Rule(part.rule, part.maximize, part.apply), num_states, (2.0,), numbers)
 
 
-_ADAM = _rule_of(adam_step, 2, (0.01, 0.9, 0.99, 1e-4, 0.1), decays=True, decoupled=False, maximize=False)
+ADAM = _rule_of(adam_step, 2, (0.01, 0.9, 0.99, 1e-4, 0.1), decays=True, decoupled=False, maximize=False)
 _SGD = _rule_of(sgd_step, 1, (0.05, 0.9, 0.0, 0.01), dampened=False, decays=True, nesterov=True, maximize=True)
 
 
@@ -122,9 +122,9 @@ def _out_of_range(*arrays: Any, net: Net, held: int) -> None:
 def _of_labels(s: Samples) -> Iterator[Any]:
     """Cases of one specialisation: cross-entropy, and Adam with its states in shared memory."""
     softmax = SOFTMAX_OF_LABELS
-    yield _case(s, _net((1, 1), 1, _ADAM, softmax), _ADAM, 1)
-    yield _case(s, _net((5, 9, 7, 3), 9, _ADAM, softmax, kept=0.75, max_norm=0.1), _ADAM, 3)
-    yield _case(s, _net((5, 9, 7, 3), 9, _ADAM, softmax, kept=0.75, max_norm=100.0), _ADAM, 2, nets=3, is_ordered=False)
+    yield _case(s, _net((1, 1), 1, ADAM, softmax), ADAM, 1)
+    yield _case(s, _net((5, 9, 7, 3), 9, ADAM, softmax, kept=0.75, max_norm=0.1), ADAM, 3)
+    yield _case(s, _net((5, 9, 7, 3), 9, ADAM, softmax, kept=0.75, max_norm=100.0), ADAM, 2, nets=3, is_ordered=False)
     for rule in (_STACK_ADAM, _STACK_SGD) if s.dtype == numpy.float32 else ():
         for active in (None, numpy.array([1, 0, 1])):
             yield _case(s, _net((5, 9, 7, 3), 9, rule, softmax), rule, 3, nets=3, active=active, label=f", active {active}")
@@ -138,13 +138,13 @@ def _of_labels(s: Samples) -> Iterator[Any]:
         arrays[-1] = (s.normal(3, 16) > 0).astype(s.dtype)
         arrays[-3] = numpy.array([1, 1, 0])
         yield text, arrays, options
-    net = _net((5, 9, 3), 40, _ADAM, softmax, ignore_index=1)
-    yield _case(s, net, _ADAM, 2, labels=s.random.integers(0, 3, 83), label=", ignoring some")
-    yield _case(s, net, _ADAM, 1, labels=numpy.full(43, 1), label=", ignoring all")
+    net = _net((5, 9, 3), 40, ADAM, softmax, ignore_index=1)
+    yield _case(s, net, ADAM, 2, labels=s.random.integers(0, 3, 83), label=", ignoring some")
+    yield _case(s, net, ADAM, 1, labels=numpy.full(43, 1), label=", ignoring all")
     for bad in (-1, 3):
-        net = _net((5, 9, 3), 40, _ADAM, softmax)
+        net = _net((5, 9, 3), 40, ADAM, softmax)
         labels = s.random.integers(0, 3, 43)
-        text, arrays, options = _case(s, net, _ADAM, 1, labels=labels, label=f", a label {bad}")
+        text, arrays, options = _case(s, net, ADAM, 1, labels=labels, label=f", a label {bad}")
         labels[arrays[12][[35, 38]]] = bad
         for tensors in arrays[:3]:  # no gradient stays 0, so that all become NaN
             for tensor in tensors:
@@ -161,15 +161,15 @@ def _(s: Samples) -> Iterator[Any]:
         yield from _of_labels(s)
         return
     yield from _of_labels(s)
-    yield _case(s, _net((4, 8, 12), 11, _ADAM, softmax, has_bias=False), _ADAM, 10, held=0)
-    yield _case(s, _net((7, 6, 3), 5, _ADAM, softmax, reduction="sum"), _ADAM, 2, held=0)
-    yield _case(s, _net((62, 64, 5), 64, _ADAM, softmax), _ADAM, 2, held=0)  # tiles of 8 x 4
-    yield _case(s, _net((63, 65, 33), 37, _ADAM, softmax, has_bias=False), _ADAM, 1, held=0)
+    yield _case(s, _net((4, 8, 12), 11, ADAM, softmax, has_bias=False), ADAM, 10, held=0)
+    yield _case(s, _net((7, 6, 3), 5, ADAM, softmax, reduction="sum"), ADAM, 2, held=0)
+    yield _case(s, _net((62, 64, 5), 64, ADAM, softmax), ADAM, 2, held=0)  # tiles of 8 x 4
+    yield _case(s, _net((63, 65, 33), 37, ADAM, softmax, has_bias=False), ADAM, 1, held=0)
     yield _case(s, _net((5, 9, 7, 3), 9, _SGD, squared, kept=0.5, max_norm=0.1), _SGD, 3, nets=2)
     yield _case(s, _net((8, 4), 33, _SGD, squared, reduction="sum"), _SGD, 2)
     yield _case(s, _net((8, 4, 1), 6, _SGD, squared, kept=0.0), _SGD, 2, is_ordered=False)
     for place, by in itertools.product((0, 1, 9), (1, 2)):
-        text, arrays, options = _case(s, _net((8, 12, 4), 7, _ADAM, softmax), _ADAM, 2, held=0)
+        text, arrays, options = _case(s, _net((8, 12, 4), 7, ADAM, softmax), ADAM, 2, held=0)
         moved: Any = [shifted(a, by) for a in arrays[place]] if place < 9 else shifted(arrays[place], by)
         yield f"{text}, array {place} unaligned by {by}", [*arrays[:place], moved, *arrays[place + 1 :]], options
 
@@ -177,16 +177,16 @@ def _(s: Samples) -> Iterator[Any]:
 @small_net_steps.cases("representative")
 def _(s: Samples) -> Iterator[Any]:
     if s.dtype == numpy.float32:  # float64 is meant for checking
-        yield _case(s, _net((64, 128, 10), 64, _ADAM, SOFTMAX_OF_LABELS), _ADAM, 1)
+        yield _case(s, _net((64, 128, 10), 64, ADAM, SOFTMAX_OF_LABELS), ADAM, 1)
 
 
 @small_net_steps.cases("bench")
 def _(s: Samples) -> Iterator[Any]:
     if not is_half(s.dtype):
-        yield _case(s, _net((16, 32, 10), 32, _ADAM, SOFTMAX_OF_LABELS), _ADAM, max(1, s.width // 16), nets=max(1, s.width // 32))
+        yield _case(s, _net((16, 32, 10), 32, ADAM, SOFTMAX_OF_LABELS), ADAM, max(1, s.width // 16), nets=max(1, s.width // 32))
 
 
-def _multiply_adds(net: Net) -> int:
+def multiply_adds(net: Net) -> int:
     """Of the products of a step."""
     weights = [layer.inputs * layer.outputs for layer in net.layers]
     return net.rows * (3 * sum(weights) - weights[0])
@@ -194,7 +194,7 @@ def _multiply_adds(net: Net) -> int:
 
 @small_net_steps.multiply_adds
 def _(*arrays: Any, net: Net, held: int) -> int:
-    return arrays[7].size * _multiply_adds(net)
+    return arrays[7].size * multiply_adds(net)
 
 
 @small_net_steps.cost
@@ -203,5 +203,5 @@ def _(params, first_states, second_states, third_states, steps, grads, streams, 
     states = num_bytes(first_states, second_states, third_states)
     once = 2 * num_bytes(params, steps) + num_bytes(grads, losses, order, hyperparameters) + 2 * states
     of_row = sum(a.itemsize * a.size // max(1, len(a)) for a in (x, targets, labels) if a is not None)
-    flops = losses.size * (2.0 * _multiply_adds(net) + 12 * sum(layer.outputs * (layer.inputs + 1) for layer in net.layers))
+    flops = losses.size * (2.0 * multiply_adds(net) + 12 * sum(layer.outputs * (layer.inputs + 1) for layer in net.layers))
     return Cost(flops, once + net.rows * losses.size * of_row)

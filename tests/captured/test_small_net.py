@@ -193,6 +193,95 @@ def test_explain_says_how_epochs_run() -> None:
     assert "engine is 'replay'" in training.run.epoch(training.x, training.y, batch_size=BATCH, engine="replay").explain()
 
 
+class StackTraining:
+    """A stack of three nets, its optimizer and data; ``run`` is its captured step."""
+
+    def __init__(
+        self, optimizer: str = "adam", loss: str = "cross_entropy", widths: Sequence[int] = (6, 6, 6), drops: bool = False
+    ) -> None:
+        gpunet.manual_seed(0)
+        nets = []
+        for number, width in enumerate(widths):
+            dropout = [nn.Dropout(0.1 * number)] if drops else []
+            hidden = [nn.Linear(8, width), nn.ReLU(), *dropout, nn.Linear(width, 5), nn.ReLU(), *dropout]
+            nets.append(nn.Sequential(*hidden, nn.Linear(5, 4)))
+        self.stack = nn.Stack(nets, seeds=range(3)).to("emulated")
+        self.optimizer: Any = (
+            optim.StackSGD(self.stack, lr=[0.01, 0.02, 0.03], momentum=0.9) if optimizer == "sgd"
+            else optim.StackAdam(self.stack, lr=[0.01, 0.02, 0.03], weight_decay=0.01)
+        )  # fmt: skip
+        random = numpy.random.default_rng(0)
+        self.x = gpunet.tensor(random.normal(size=(40, 8)), dtype=gpunet.float32, device="emulated")
+        if loss == "cross_entropy":
+            self.y = gpunet.tensor(random.integers(0, 4, 40), device="emulated")
+        else:
+            self.y = gpunet.tensor(random.normal(size=(40, 4)), dtype=gpunet.float32, device="emulated")
+        self.loss = getattr(nn.functional, loss)
+
+    @gpunet.capture(backend="numpy")
+    def run(self, x: Any, y: Any) -> Any:
+        self.optimizer.zero_grad()
+        losses = self.stack.losses(self.loss, self.stack(x), y)
+        losses.sum().backward()
+        self.optimizer.step()
+        return losses
+
+    def losses(self, engine: str, epochs: int) -> numpy.ndarray:
+        """Those of all steps, (steps, nets); net 1 is stopped in the second half; then the means of one epoch more."""
+        gpunet.manual_seed(1)
+        epoch = self.run.epoch(self.x, self.y, batch_size=10, engine=engine)
+        found = [to_numpy(epoch.each()) for _ in range(epochs)]
+        self.stack.stop([1])
+        found += [to_numpy(epoch.each()) for _ in range(epochs)]
+        self.stack.resume([1])
+        mean = to_numpy(epoch())
+        return numpy.concatenate([*found, mean[None]])
+
+    def state(self) -> list[numpy.ndarray]:
+        """Weights, gradients, and the state of the optimizer."""
+        parameters = [*self.stack.parameters()]
+        of_optimizer = [tensor for p in parameters for tensor in self.optimizer.state[p].values()]
+        own = [t for name, t in self.optimizer.state_dict()["nets"].items() if name == "powers"]
+        return [to_numpy(t) for t in (*parameters, *(p.grad for p in parameters), *of_optimizer, *own)]
+
+
+def hold_stack_to_replays(epochs: int, **options: Any) -> None:
+    replayed, launched = StackTraining(**options), StackTraining(**options)
+    expected, found = replayed.losses("replay", epochs), launched.losses("launch", epochs)
+    assert numpy.isnan(found[4 * epochs : 8 * epochs, 1]).all() and not numpy.isnan(found[: 4 * epochs]).any()
+    numpy.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+    for ours, theirs in zip(launched.state(), replayed.state(), strict=True):
+        numpy.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+    assert launched.run.recordings[-1].describe_epoch().startswith("one launch for all steps: 3 nets 8-6-5-4, batches of 10, ")
+
+
+def test_a_stack_with_dropout_and_several_widths_follows_the_replays() -> None:
+    hold_stack_to_replays(2, widths=(6, 4, 5), drops=True)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse_loss"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_200_steps_of_a_stack_follow_the_replays(optimizer: str, loss: str) -> None:
+    hold_stack_to_replays(25, optimizer=optimizer, loss=loss)
+
+
+def test_a_net_has_the_same_bits_in_every_stack() -> None:
+    """As the first of three nets, and alone; that another net is stopped changes nothing either."""
+    three, alone = StackTraining(), StackTraining()
+    single = nn.Stack([alone.stack.net(0)], seeds=[0]).to("emulated")
+    alone.stack, alone.optimizer = single, optim.StackAdam(single, lr=0.01, weight_decay=0.01)
+    found = []
+    for training in (three, alone):
+        gpunet.manual_seed(1)
+        if training is three:
+            training.stack.stop([2])
+        epoch = training.run.epoch(training.x, training.y, batch_size=10)
+        epoch()  # the first step is recorded, and replays of stacks have the same bits, too
+        found.append(to_numpy(epoch.each())[:, 0].tobytes())
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
