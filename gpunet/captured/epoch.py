@@ -138,21 +138,20 @@ class CapturedEpoch:
         recording = self._step.find_recording(self._batch(slice(self.batch_size))) if steps > 0 else None
         if recording is None or self.engine == "replay":
             return 0
-        why = recording.small_net if all(a.flags.c_contiguous for a in arrays) else "the data are not contiguous"
-        if isinstance(why, str):
+        net = recording.small_net if all(a.flags.c_contiguous for a in arrays) else "the data are not contiguous"
+        if isinstance(net, str):
             if self.engine == "launch":
                 raise CaptureError(
-                    f"epoch: engine='launch', but {self._step.name} needs a replay for each step, because {why}; use engine='auto'"
+                    f"epoch: engine='launch', but {self._step.name} needs a replay for each step, because {net}; use engine='auto'"
                 )
             return 0
         start, stop = number * self.batch_size, (number + steps) * self.batch_size
-        num_nets = recording.small_net.num_nets
-        losses = devices.empty((num_nets or 1, steps), arrays[0].dtype, devices.of(arrays[0]))
+        losses = devices.empty((net.num_nets or 1, steps), arrays[0].dtype, devices.of(arrays[0]))
         if order is None:
             recording.run_steps(losses, [a[start:stop] for a in arrays], None)
         else:
             recording.run_steps(losses, arrays, order[start:stop])
-        results.add_steps(losses[0] if num_nets is None else losses.T, self.batch_size)
+        results.add_steps(losses[0] if net.num_nets is None else losses.T, self.batch_size)
         return steps
 
 

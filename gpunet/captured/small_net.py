@@ -481,8 +481,9 @@ class SmallNet:
             *self._lists, streams, losses, self._fault, x, targets, labels, order, self._hyperparameters, self._active, kept, masks,
             net=self.net, held=self.held,
         )  # fmt: skip
-        for number, stream in enumerate(self._streams):
-            devices.assign(stream, streams[:, number])
+        if streams is not None:
+            for number, stream in enumerate(self._streams):
+                devices.assign(stream, streams[:, number])
 
     def describe(self) -> str:
         """Return a line about the net and its memory."""

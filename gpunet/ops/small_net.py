@@ -190,6 +190,7 @@ def held_states(net: Net, itemsize: int, num_states: int, limit: int) -> int | N
     },
     optional="first_states second_states third_states steps streams fault targets labels order active kept masks",
     capacities=(CAPACITY,),
+    reads_values=True,
 )  # fmt: skip
 def small_net_steps(
     params, first_states, second_states, third_states, steps, grads, streams, losses, fault, x, targets, labels, order,
@@ -226,7 +227,7 @@ def small_net_steps(
                 gradient[...] = 0
             for each in range(num_streams(net)):
                 draws = [ceil_div(net.rows * layer.outputs, 8) for layer in net.layers if _draws_from(layer, each)]
-                stream[each, 1:] += numpy.uint64(len(of_net) * sum(draws))
+                streams[number][each, 1:] += numpy.uint64(len(of_net) * sum(draws))
             continue
         for step in range(len(of_net)):
             chosen: Any = slice(step * net.rows, (step + 1) * net.rows)
