@@ -26,10 +26,10 @@
 // gradients are not clipped.
 template <class T, class Act, bool SAVES_Z, class Loss, class Rule, bool HELD, int CAPACITY>
 __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
-    const __grid_constant__ TensorTable<LISTS, CAPACITY> table, unsigned long long* streams, T* losses, long long* fault, const T* x, const T* targets,
-    const long long* labels, const long long* order, const double* hyperparameters, const long long* active, const long long* kept,
-    const T* masks, const __grid_constant__ NetShape net,
-    int steps, int num_hyperparameters, long long ignore_index, int code, double alpha, double delta, double max_norm, int is_mean,
+    const __grid_constant__ TensorTable<6, CAPACITY> table, unsigned long long* streams, T* losses, long long* fault,
+    const T* x, const T* targets, const long long* labels, const long long* order, const double* hyperparameters,
+    const long long* active, const long long* kept, const T* masks, const __grid_constant__ NetShape net, int steps,
+    int num_hyperparameters, long long ignore_index, int code, double alpha, double delta, double max_norm, int is_mean,
     int maximize) {
   constexpr int STATES = Rule::STATES;
   static_assert(Rule::FACTORS <= MOST_FACTORS, "small_net.py reserves memory for them");
@@ -53,7 +53,8 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
       if (!HELD) continue;
 #pragma unroll
       for (int k = 0; k < STATES; k++)
-        if (Rule::uses(k)) copy_list(layer, layer.states + k * layer.outputs * stride_of(layer.inputs), FIRST_STATE + k, direction);
+        if (Rule::uses(k))
+          copy_list(layer, layer.states + k * layer.outputs * stride_of(layer.inputs), FIRST_STATE + k, direction);
     }
   };
   auto start_batch = [&](int step) {

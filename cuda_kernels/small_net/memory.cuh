@@ -56,7 +56,7 @@ __device__ __forceinline__ void finish_copies() {
   if constexpr (IS_SM_80) cp_async_wait_all();
 }
 
-// Starts copies of rows of `columns` elements: those that `order` names from `first` on, or if it is null those from `first` on.
+// Starts copies of rows of `columns` elements: those that `order` names from `first` on, or without it those from `first` on.
 template <class T>
 __device__ __forceinline__ void gather(
     T* to, const T* from, const long long* order, long long first, int rows, int columns, int stride) {

@@ -9,7 +9,9 @@
 #include "product.cuh"
 
 // Whether dropout keeps an element.
-__device__ __forceinline__ bool is_kept(const unsigned char* flags, int element) { return flags[element / 8] >> element % 8 & 1; }
+__device__ __forceinline__ bool is_kept(const unsigned char* flags, int element) {
+  return flags[element / 8] >> element % 8 & 1;
+}
 
 // The threshold of a layer's dropout; kept (layers,) are those of a net in a stack.
 __device__ __forceinline__ uint64 threshold_of(const NetShape& net, int number, const long long* kept) {
@@ -54,8 +56,8 @@ __device__ __forceinline__ void forward(const NetShape& net, int number, const l
   const unsigned char* const flags = reinterpret_cast<const unsigned char*>(memory + layer.flags);
   const T scale = drops ? scale_of<T>(net, number, kept) : T(1);
   product<T, true, true>(
-      memory + (number == 0 ? net.inputs : net.of[number - 1].result), in_stride, memory + layer.parameters, in_stride, net.rows,
-      outputs, (layer.inputs + 4) / 4 * 4, layer.lanes_forward, [&](int row, int column, T sum) {
+      memory + (number == 0 ? net.inputs : net.of[number - 1].result), in_stride, memory + layer.parameters, in_stride,
+      net.rows, outputs, (layer.inputs + 4) / 4 * 4, layer.lanes_forward, [&](int row, int column, T sum) {
         const int at = row * out_stride + column;
         if (is_last) {
           memory[layer.result + at] = sum;
@@ -69,8 +71,8 @@ __device__ __forceinline__ void forward(const NetShape& net, int number, const l
       });
 }
 
-// dw = factor dz^T x, for weights and biases.  The bias is a column of the last tiles, or else has sums of its own, because tiles
-// with one column in use would take a second round.
+// dw = factor dz^T x, for weights and biases.  The bias is a column of the last tiles, or else has sums of its own, because
+// tiles with one column in use would take a second round.
 template <class T>
 __device__ __forceinline__ void gradient(const NetShape& net, int number) {
   T* const memory = net_memory<T>();

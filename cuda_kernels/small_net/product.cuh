@@ -50,8 +50,8 @@ __device__ __forceinline__ void accumulate(
 }
 
 // c = a b for c (rows, columns).  Calls store(row, column, pack of four columns) or, if b lies along depth, store(row, column,
-// sum).  Each thread computes tiles of ROWS x 4 elements: neighbouring ones of operands across depth, and else those in the same
-// place of equal parts, so that lanes read neighbouring rows.  `lanes` neighbouring lanes share the depth of a tile.
+// sum).  Each thread computes tiles of ROWS x 4 elements: neighbours of operands across depth, else those in the same place of
+// equal parts, so that lanes read neighbouring rows.  `lanes` neighbouring lanes share the depth of a tile.
 template <class T, int ROWS, bool A_ALONG, bool B_ALONG, class Store>
 __device__ __forceinline__ void product_in_tiles(
     const T* a, int a_stride, const T* b, int b_stride, int num_rows, int num_columns, int depth, int lanes, Store store) {

@@ -155,7 +155,8 @@ __device__ __forceinline__ void update_layer(
       } else if (HELD) {
         states[k] = memory + layer.states + k * size + row * stride;
       } else {
-        states[k] = tensors.template pointer<T>(FIRST_STATE + k, entry) + row * stride_of_states - (entry == layer.bias ? column : 0);
+        states[k] = tensors.template pointer<T>(FIRST_STATE + k, entry) + row * stride_of_states;
+        if (entry == layer.bias) states[k] -= column;
         width = min(width, access_width(stride_of_states, states[k]));
       }
     }
@@ -170,7 +171,8 @@ __device__ __forceinline__ void update_layer(
   T factors[Rule::FACTORS];
 #pragma unroll
   for (int f = 0; f < Rule::FACTORS; f++) factors[f] = factors_of_step[layer.weight * Rule::FACTORS + f];
-  for_each_weight(layer, [&](int row, int column, int valid) { update(row, column, valid, layer.weight, layer.inputs, factors); });
+  for_each_weight(
+      layer, [&](int row, int column, int valid) { update(row, column, valid, layer.weight, layer.inputs, factors); });
   if (layer.bias < 0) return;
 #pragma unroll
   for (int f = 0; f < Rule::FACTORS; f++) factors[f] = factors_of_step[layer.bias * Rule::FACTORS + f];

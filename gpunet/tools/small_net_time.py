@@ -14,6 +14,7 @@ import numpy
 from gpunet.launch.kernel import ceil_div
 from gpunet.ops.small_net import SOFTMAX_OF_LABELS, THREADS, Layer, Net, plan, small_net_steps, stride_of
 from gpunet.optim.small_net_cases import ADAM
+from gpunet.tools.kernel_cases import specialisations
 from gpunet.tools.machine_code import disassemble
 from gpunet.tools.main_loop import MainLoop, count_loops
 from gpunet.tools.multiprocessors import SCHEDULERS, WARP
@@ -54,7 +55,7 @@ def loops_of_tiles() -> dict[int, MainLoop]:
     Raises:
         CompileError: NVRTC or nvdisasm is not installed.
     """
-    expression = f"small_net_steps<float, Relu, false, SoftmaxOfLabels, {ADAM.rule.struct}, true, {small_net_steps.capacities[0]}>"
+    (expression,) = specialisations(small_net_steps, "representative")
     made = compile_and_measure(small_net_steps.file, [expression], ARCHITECTURE)
     loops = count_loops(disassemble(made.cubin)[made.lowered[expression]])
     return {
