@@ -15,6 +15,7 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import float32, float64, int64
 from gpunet.captured.ir import Call, View
+from gpunet.errors import CaptureError
 from gpunet.launch import parts
 from gpunet.ops import small_net
 from gpunet.ops.activation_table import ACTIVATIONS
@@ -22,7 +23,7 @@ from gpunet.ops.small_net import SOFTMAX_OF_LABELS, Net, Rule
 from gpunet.ops.weight_gradients import CAPACITY, MOST_STATES
 
 
-class UnfitStepError(Exception):
+class UnfitStepError(CaptureError):
     """A step is no small net; the message says why."""
 
 
