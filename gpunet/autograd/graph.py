@@ -17,6 +17,7 @@ from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array
 from gpunet.errors import DeviceError, InPlaceError
+from gpunet.launch import parts
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim, Ufunc
 
@@ -37,6 +38,10 @@ FILL = Shim(
     "fill", lambda xp, out, *, value: out.fill(value), on_gpu=lambda xp, out, *, value: devices.assign(out, value),
     widens=False,
 )
+# of recorded launches: the scale of a mean, where an op does not take it, and the gradient of a mean
+MULTIPLY.computes(parts.Scaling)
+COPY.computes(parts.Copy)
+FILL.computes(parts.Fill)
 
 
 class Gradient:

@@ -171,6 +171,15 @@ def max_parameter_bytes(device: Device) -> int:
     return _parameter_bytes(cuda_version, int(cuda.Device(device.index).compute_capability))
 
 
+@functools.cache
+def max_shared_bytes(device: Device) -> int:
+    """Return how many bytes of shared memory a block may have on a device; on "emulated" those of compute capability 9.0."""
+    if device.type != "cuda":
+        return _EMULATED_SHARED
+    return int(devices.cupy().cuda.Device(device.index).attributes["MaxSharedMemoryPerBlockOptin"])
+
+
+_EMULATED_SHARED = 227 << 10
 _SMALL_PARAMETERS, _LARGE_PARAMETERS = 4096, 32764
 
 

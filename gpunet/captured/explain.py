@@ -81,6 +81,7 @@ class Explanation(NamedTuple):
     limits: Ceilings  # of this machine
     arena_bytes: int  # planned memory of the step
     dropped: int  # number of recorded launches that were dropped because nothing reads their results
+    epoch: str = ""  # how ``epoch`` runs the step
 
     @property
     def seconds(self) -> float:
@@ -102,6 +103,7 @@ class Explanation(NamedTuple):
             f"{len(self.rows)} launches, {sum(r.calls for r in self.rows)} calls, {self.dropped} launches dropped, "
             f"{with_unit(self.arena_bytes)}B of planned memory, {self.seconds * 1e6:.1f} µs"
         )
+        lines += [f"epoch: {self.epoch}"] if self.epoch else []
         lines.append(describe(self.limits))
         return "\n".join(lines)
 

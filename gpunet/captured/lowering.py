@@ -69,6 +69,8 @@ class Lowering:
         self._kept = [traced.view_of(a) for a in kept]
         self.buffers, self._calls = traced.buffers, traced.calls
         self._planned: list[Call] = []
+        #: after :meth:`finish`, the array of a view of :attr:`recorded`, or of one that is read after the step
+        self.array_of: Callable[[View], Array]
         #: on devices other than the CPU, the launches of a replay
         self.tape: Tape | None = None
         #: source of the function of a replay
@@ -143,6 +145,7 @@ class Lowering:
         else:
             run, self.source = numpy_calls.function(self._planned, array)
         self._keepers = keepers
+        self.array_of = lambda view: array(place(view))
         return run, [array(place(v)) for v in self._kept]
 
     def _allocate(self, workspace: Workspace) -> View:
@@ -159,6 +162,11 @@ class Lowering:
         units = compiled.fuse(calls)
         compiled.remove_dead_stores(units, [b.temporary for b in self.buffers], kept)
         return units
+
+    @property
+    def recorded(self) -> tuple[list[Call], list[View]]:
+        """The launches as they were recorded, of a step on another device than the CPU; and the views that are read after it."""
+        return (self._calls if self.backend == "launches" else []), self._kept
 
     @property
     def calls(self) -> list[Call]:

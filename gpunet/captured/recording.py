@@ -14,12 +14,14 @@ import numpy
 
 from gpunet.autograd import Tensor, get_default_dtype, is_grad_enabled, make_tensor, mode
 from gpunet.backend import devices
+from gpunet.backend.compiler import max_shared_bytes
 from gpunet.backend.devices import Array, owner_of
 from gpunet.captured.check import Described, compare, describe
 from gpunet.captured.codegen import compile_source
 from gpunet.captured.explain import Explanation, explain
 from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.captured.lowering import Lowering
+from gpunet.captured.small_net import SmallNet, UnfitStepError, read_net
 from gpunet.captured.watch import Watch
 from gpunet.errors import CaptureError
 from gpunet.launch.tape import ANY, GraphBreak, Launch, Tape, record
@@ -248,6 +250,7 @@ class Recording:
             self._graph_break(str(error), "read values outside the step")
             return
         self._zero_copy = [input_of[number] for number in lowering.zero_copy_inputs]
+        self._input_of = {buffer: (number, self.inputs[number].shape) for buffer, number in input_of.items()}
         self._outputs = kept[: len(kept) - len(gradients)]
         for gradient, array, value in zip(gradients, kept[len(self._outputs) :], values):
             gradient.array = array
@@ -301,7 +304,46 @@ class Recording:
     def explain(self) -> Explanation:
         """Time the launches of a replay, and restore the arrays that they change."""
         with self._lock:
-            return self._context.run(explain, self.lowering, self.lines)
+            return self._context.run(explain, self.lowering, self.lines)._replace(epoch=self.describe_epoch())
+
+    # -- many steps in one launch
+    @functools.cached_property
+    def small_net(self) -> SmallNet | str:
+        """The step as a small net whose steps can be one launch, or why it is none."""
+        if self.lowering.backend != "launches":
+            return "the step is on the CPU"
+        if self._structure is not _OUTPUT:
+            return "the step returns something else than its loss"
+        devices_used = {devices.of(array) for array in self.inputs}
+        if len(devices_used) != 1:
+            return "the step takes no tensors, or those of several devices"
+        try:
+            found = read_net(*self.lowering.recorded, self._input_of)
+            return SmallNet(found, self.lowering.array_of, max_shared_bytes(devices_used.pop()))
+        except UnfitStepError as reason:
+            return str(reason)
+
+    def run_steps(self, losses: Array, data: list[Array], order: Array | None) -> None:
+        """Run many steps of :attr:`small_net` in one launch, with all effects of as many replays.
+
+        Args:
+            losses: (nets, num_steps), for the results of the steps; one net if it is no stack.
+            data: the arguments of the step for all samples.
+            order: the samples of the steps, int64; None for the order of the data.
+        """
+        net = self.small_net
+        assert isinstance(net, SmallNet)
+        with self._lock:
+            self._context.run(net.run, losses, data[net.inputs], data[net.target], order)
+            for version in self._versions:
+                version[0] += 1
+            for leaf, gradient in self._gradients:
+                leaf._grad = gradient
+
+    def describe_epoch(self) -> str:
+        """Return how ``epoch`` runs the step."""
+        net = self.small_net
+        return net.describe() if isinstance(net, SmallNet) else f"a replay for each step, because {net}"
 
 
 def _compile_match(args: tuple[Any, ...], options: dict[str, Any]) -> Callable[..., list[Array] | None]:

@@ -87,11 +87,12 @@ class CapturedStep:
 
     def epoch(
         self, *data: Tensor, batch_size: int, shuffle: bool = True, drop_last: bool = False,
-        generator: Generator | None = None,
+        generator: Generator | None = None, engine: str = "auto",
     ) -> CapturedEpoch:  # fmt: skip
         """Return a function that runs the step on every batch of a data set: ``step.epoch(x, y, batch_size=64)()``.
 
-        Batches are in the order of ``randperm``, so results have the bits of a loop over ``randperm(n).split(batch_size)``.
+        Batches are in the order of ``randperm``, so replays have the bits of a loop over ``randperm(n).split(batch_size)``.  On a
+        GPU all steps of a small net are one launch, whose results are equal to these up to rounding.
 
         Args:
             data: the step's arguments for all samples, one row per sample, on the step's device.
@@ -99,14 +100,24 @@ class CapturedStep:
             shuffle: draw a new order at each pass.
             drop_last: leave out the last batch if it is smaller.
             generator: random numbers for the order; None for the default generator of the device.
+            engine: "auto": one launch for all steps where that is possible, see docs/small-nets.md.  "replay": a replay for each
+                step.  "launch": raise if one launch is not possible.
 
         Returns:
-            A function without arguments that returns the results of the step, averaged over the samples, in float64.
+            A function that returns the results of the step, averaged over the samples, in float64.  Its method ``each`` returns
+            those of all steps, and ``explain`` how they are run.
 
         Raises:
-            ArgumentError: ``data`` are not tensors of the same number of rows, or ``batch_size`` does not fit.
+            ArgumentError: ``data`` are not tensors of the same number of rows, ``batch_size`` does not fit, or ``engine`` is
+                unknown.
         """
-        return CapturedEpoch(self, data, batch_size, shuffle, drop_last, generator)
+        return CapturedEpoch(self, data, batch_size, shuffle, drop_last, generator, engine)
+
+    def find_recording(self, args: Any) -> Recording | None:
+        """Return the recording that a call with these arguments would replay; None if it would record, or run eagerly."""
+        key = _key((tuple(args), {}))
+        found = (r for r in reversed(self.recordings) if r.key == key and r.guards.hold())
+        return None if self.check else next(found, None)
 
     def explain(self) -> Explanation:
         """Time each launch of the most recently used recording; the result prints as a table.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from gpunet.launch.tape import active
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Launchable:
@@ -18,6 +20,8 @@ class Launchable:
     reads_values = False
     #: Other processes take part, so that a captured step runs it even if nothing reads its result, and nothing else runs it alone.
     meets_others = False
+    #: what a launch computes in a network, see :meth:`computes`
+    part: Callable[..., Any] | None = None
     widens = False  # whether what NumPy computes of halves is computed on float32 copies, see gpunet.launch.halves
 
     def __call__(self, *arrays: Any, **options: Any) -> None:
@@ -28,6 +32,15 @@ class Launchable:
             self.launch(arrays, options)
         else:
             recording.launch(self, arrays, options)
+
+    def computes(self, function: F) -> F:
+        """Decorator: declare what a launch computes in a network.
+
+        The decorated function takes the arrays and options of a launch, and returns a part (see :mod:`gpunet.launch.parts`), or
+        None if there is none for them.
+        """
+        self.part = function
+        return function
 
     def check(self, arrays: Sequence[Any]) -> None:
         raise NotImplementedError

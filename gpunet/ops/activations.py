@@ -11,6 +11,7 @@ import numpy
 from gpunet.autograd import Gradient, Tensor, fused, get_default_dtype, method, wrap
 from gpunet.backend.dtypes import complex_in_use, is_boolean, is_complex, is_floating, is_half, limits
 from gpunet.errors import ArgumentError, DtypeError
+from gpunet.launch import parts
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import empty
 from gpunet.ops.activation_table import ACTIVATIONS, Activation
@@ -56,6 +57,16 @@ def activation_forward(y, z, *, activation, alpha):
 def activation_backward(dz, dy, saved, *, activation, alpha):
     """dz = dy * act'(z); ``saved`` is y or z, as ``Activation.saves`` says."""
     ACTIVATIONS[activation].backward(dz, dy, saved, alpha)
+
+
+@activation_forward.computes
+def _(y, z, *, activation, alpha):
+    return parts.Activation(y, z, activation, alpha)
+
+
+@activation_backward.computes
+def _(dz, dy, saved, *, activation, alpha):
+    return parts.ActivationGradient(dz, dy, saved, activation, alpha)
 
 
 @activation_forward.geometry

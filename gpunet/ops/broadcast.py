@@ -18,12 +18,14 @@ from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_complex, is_floating, is_inexact, uint8
 from gpunet.errors import DtypeError, ShapeError
+from gpunet.launch import parts
 from gpunet.launch.launchable import Launchable
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim, Ufunc
 from gpunet.launch.tape import constant
 
 SUM = Shim("sum", lambda xp, out, x, *, axis, keepdims: xp.sum(x, axis=axis, keepdims=keepdims, out=out))
+SUM.computes(lambda out, x, *, axis, keepdims: parts.Sum(out, x) if out.size == 1 else None)
 _UFUNCS: dict[str, Ufunc] = {}
 
 

@@ -6,6 +6,7 @@ import math
 
 import numpy
 
+from gpunet.launch import parts
 from gpunet.launch.kernel import Geometry
 from gpunet.launch.list_kernel import list_kernel
 from gpunet.launch.memory import scratch
@@ -50,6 +51,11 @@ def _(grads, norm, partials, ticket, *, order, first, last):
     return Geometry(0, 256, (float(order), int(first), int(last)), (kind,))
 
 
+@gradient_norm.computes
+def _(grads, norm, partials, ticket, *, order, first, last):
+    return parts.Norm(grads, norm, order) if first and last else None
+
+
 @list_kernel("clip.cu", outputs=1, lists=1, types={"norm": "A"})
 def clip_by_norm(grads, norm, *, max_norm):
     """g *= min(1, max_norm / (norm + 1e-6))."""
@@ -64,6 +70,11 @@ def clip_by_norm(grads, norm, *, max_norm):
 @clip_by_norm.geometry
 def _(grads, norm, *, max_norm):
     return Geometry(0, 256, (float(max_norm),))
+
+
+@clip_by_norm.computes
+def _(grads, norm, *, max_norm):
+    return parts.Clip(grads, norm, max_norm)
 
 
 @list_kernel("clip.cu", outputs=1, lists=1)

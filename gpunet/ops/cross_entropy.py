@@ -14,6 +14,7 @@ from gpunet.autograd.autocast import casts
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating, is_integer, promote
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.launch import parts
 from gpunet.launch.faults import fault_record
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.loops import (
@@ -201,6 +202,12 @@ def _reduce_loop(value, factor, losses, n, reduction, num_counted):
         store(value, 0, like(value, total) * inverse if num_counted else like(value, math.nan), 0)
     else:
         store(value, 0, like(value, total), 0)
+
+
+@cross_entropy_labels.computes
+def _(value, dx, factor, partials, ticket, fault, logits, labels, *, reduction, ignore_index, code):
+    options = {"ignore_index": ignore_index, "code": code}
+    return parts.Loss(value, dx, factor, fault, logits, labels, "cross_entropy", reduction, options)
 
 
 @kernel(

@@ -15,6 +15,7 @@ from gpunet.autograd import Tensor, fused, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import DtypeError, ShapeError
+from gpunet.launch import parts
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
 from gpunet.launch.loops import Loops, like, load, loop_body, select, store
 from gpunet.launch.memory import empty, scratch, ticket
@@ -93,6 +94,11 @@ def _marked_loop(y, state, x, start, count, threshold, scale, advances):
     store(start, 0, load(state, 0, 1), 3)
     store(start, 1, load(state, 1, 1), 3)
     return _drawn_loop(y, state, x, count, threshold, scale, advances)
+
+
+@dropout_drawn.computes
+def _(y, start, state, ticket, x, *, probability, scale, advances):
+    return parts.Dropout(y, x, state, start, probability, scale, advances)
 
 
 @dropout_drawn.geometry

@@ -22,6 +22,7 @@ from gpunet.backend import blas
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import complex_in_use, is_complex, is_inexact
 from gpunet.errors import DtypeError, ShapeError
+from gpunet.launch import parts
 from gpunet.launch.kernel import kernel
 from gpunet.launch.memory import empty
 from gpunet.ops.activation_table import ACTIVATIONS
@@ -95,6 +96,21 @@ def _(dw, db, partials, tickets, dy, x, scale, *, cut=None):
     (n, o), i = dy.shape, 0 if dw is None else x.shape[1]
     cut = cut_of(cut, dy, o, i, n)
     return geometry(o, i, n, cut, (), whole_flag(dy, None if dw is None else x, pack=cut.pack(dy.itemsize)))
+
+
+@linear_forward.computes
+def _(y, z, partials, tickets, x, w, b, *, activation, alpha, cut=None):
+    return parts.Layer(y, z, x, w, b, activation, alpha)
+
+
+@linear_backward_input.computes
+def _(dx, partials, tickets, dy, w, saved, *, activation, alpha, cut=None):
+    return parts.InputGradient(dx, dy, w, saved, activation, alpha)
+
+
+@linear_backward_weight.computes
+def _(dw, db, partials, tickets, dy, x, scale, *, cut=None):
+    return parts.WeightGradient(dw, db, dy, x, scale)
 
 
 linear_forward.absorbs(activation_forward)(absorb_activation)

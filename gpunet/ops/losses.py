@@ -18,6 +18,7 @@ from gpunet.autograd.autocast import casts
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import accumulator, is_floating, promote, uint8
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.launch import parts
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch, ticket
 from gpunet.launch.tape import warn_user
@@ -292,6 +293,11 @@ def _(value, dx, factor, partials, ticket, x, y, *, loss, reduction, delta):
         num_loss_blocks(x.size), 256, (numpy.int64(x.size), delta),
         (ELEMENTWISE_LOSSES[loss].struct, f"Reduction::{reduction}"),
     )  # fmt: skip
+
+
+@elementwise_loss.computes
+def _(value, dx, factor, partials, ticket, x, y, *, loss, reduction, delta):
+    return parts.Loss(value, dx, factor, None, x, y, loss, reduction, {"delta": delta})
 
 
 def reduce_composed(each: Tensor, reduction: str) -> Tensor:

@@ -19,6 +19,7 @@ from numpy import float64, ndarray
 from gpunet.autograd import COPY, MULTIPLY, Tensor, fused
 from gpunet.backend import blas
 from gpunet.backend.devices import Array
+from gpunet.launch import parts
 from gpunet.launch.kernel import Geometry, kernel
 from gpunet.launch.loops import Loops, advance, like, load, loop_body, product, reduce_add, store, transpose
 from gpunet.launch.memory import empty
@@ -83,6 +84,29 @@ def stacked_mean_forward(value, each, active):
     """value[s] = the mean of each[s], or NaN.  each (nets, count), active (nets,) -> value (nets,)."""
     for net in range(len(each)):
         value[net] = numpy.add.reduce(each[net]) / value.dtype.type(each.shape[1]) if is_active(active, net) else numpy.nan
+
+
+# ---- what they compute in a network ---------------------------------------------------------------------------------------
+
+
+@stacked_linear_forward.computes
+def _(y, packed, x, w, b, active, *, cut=None):
+    return parts.StackedLayer(y, x, w, b, active)
+
+
+@stacked_linear_backward_input.computes
+def _(dx, dy, w, active, *, cut=None):
+    return parts.InputGradient(dx, dy, w, None, "identity", 0.0)
+
+
+@stacked_linear_backward_weight.computes
+def _(dw, db, dy, x, active, *, cut=None):
+    return parts.WeightGradient(dw, db, dy, x, None)
+
+
+@stacked_mean_forward.computes
+def _(value, each, active):
+    return parts.StackedMean(value, each, active)
 
 
 # ---- on a GPU -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy
 from numpy import float64, uint64
 
 from gpunet.autograd import fused, make_tensor
+from gpunet.launch import parts
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.loops import Loops, like, load, loop_body, select, store
 from gpunet.launch.memory import empty
@@ -37,6 +38,11 @@ def stacked_dropout(y, start, state, x, kept, *, advances):
         numpy.multiply(x[net], scale.reshape(x[net].shape), out=y[net])
     if advances:
         state[:, 1] += numpy.uint64(ceil_div(count, 8))
+
+
+@stacked_dropout.computes
+def _(y, start, state, x, kept, *, advances):
+    return parts.StackedDropout(y, x, state, start, kept, advances)
 
 
 @stacked_dropout.geometry

@@ -16,7 +16,7 @@ from gpunet.ops.cases.case import TENSORS, Samples, cut, shifted, unaligned
 from gpunet.ops.cases.weight_gradients import WHOLE_LAYERS, arrays_of, in_tf32
 from gpunet.ops.gemm import HALVES, LOOPS, SIMT, TF32, Math
 from gpunet.ops.weight_gradients import MOST_STATES, Update, linear_backward_weights
-from gpunet.optim import stacked_cases  # noqa: F401  adds the facts of its kernels
+from gpunet.optim import small_net_cases, stacked_cases  # noqa: F401  add the facts of their kernels
 from gpunet.optim.adadelta import adadelta_step
 from gpunet.optim.adagrad import adagrad_step
 from gpunet.optim.adam import adam_step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from gpunet.autograd import Tensor, bump_version
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
+from gpunet.launch import parts
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.loops import Loops, like, load, loop_body, sqrt, store
 from gpunet.launch.memory import empty, scratch
@@ -134,6 +136,43 @@ def _(factors, powers, numbers, active, *, decoupled):
 def _(p, average, square, g, factors, active):
     count, grid = _grid(p)
     return Geometry(grid, 256, (count,))
+
+
+# ---- what they compute in a network ---------------------------------------------------------------------------------------
+
+
+@stacked_sgd_step.computes
+def _(p, velocity, g, numbers, active, *, nesterov):
+    momentum, ahead = "true" if velocity is not None else "false", "true" if nesterov else "false"
+    apply = functools.partial(_apply_sgd, nesterov)
+    return parts.StackedUpdate(p, [velocity], g, numbers, active, f"StackedSgd<{momentum}, {ahead}>", apply)
+
+
+@stacked_adam_factors.computes
+def _(factors, powers, numbers, active, *, decoupled):
+    rule = f"StackedAdam<{'true' if decoupled else 'false'}>"
+    return parts.StackedNumbers(factors, powers, numbers, active, rule, functools.partial(_apply_adam, decoupled))
+
+
+@stacked_adam_step.computes
+def _(p, average, square, g, factors, active):
+    return parts.StackedUpdate(p, [average, square], g, factors, active)
+
+
+def _apply_sgd(nesterov, params, states, counters, grads, hyperparameters):
+    """A step of one net; see ``gpunet.ops.small_net.Rule``."""
+    for number, (p, g) in enumerate(zip(params, grads)):
+        velocity = None if states[0] is None else states[0][number][None]
+        stacked_sgd_step.twin(p[None], velocity, g[None], hyperparameters[None], None, nesterov=nesterov)
+
+
+def _apply_adam(decoupled, params, states, counters, grads, hyperparameters):
+    """A step of one net; the counters of all parameters are the same powers."""
+    factors = numpy.empty((1, _NUM_FACTORS))
+    stacked_adam_factors.twin(factors, counters[0][None], hyperparameters[None], None, decoupled=decoupled)
+    for number, (p, g) in enumerate(zip(params, grads)):
+        average, square = (states[k][number][None] for k in (0, 1))
+        stacked_adam_step.twin(p[None], average, square, g[None], factors, None)
 
 
 # ---- in compiled steps ----------------------------------------------------------------------------------------------------

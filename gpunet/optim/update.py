@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy
 
+from gpunet.launch import parts
 from gpunet.launch.kernel import Arguments, Geometry, Kernel
 from gpunet.launch.list_kernel import ListKernel, list_kernel
 from gpunet.launch.memory import JoinedArrays, as_0d_arrays, chunks, scratch, scratch_joined
@@ -50,6 +51,13 @@ def update_kernel(*, counters: str = "steps", optional: str = "", flags: str = "
 
         if counters == "steps":
 
+            @made.computes
+            def _(*arrays: Any, **options: Any) -> parts.Update:
+                params, *states, steps, grads, hyperparameters, skip, _ = arrays
+                rule = rule_of(made, Arguments(arrays, options))
+                apply = functools.partial(_apply, made, options)
+                return parts.Update(params, states, steps, grads, hyperparameters, skip, rule, options["maximize"], apply)
+
             @linear_backward_weights.waits_for(made)
             def _(launch: Arguments, step: Arguments) -> tuple[Kernel, Arguments] | None:
                 return add_update(made, rule_of(made, step), launch, step)
@@ -64,6 +72,13 @@ def rule_of(kernel: ListKernel, step: Arguments) -> str:
     name = kernel.name.removesuffix("_step").capitalize()
     *template, _ = kernel.launch_geometry(step.arrays, step.options).template
     return f"{name}<{', '.join(template)}>" if template else name
+
+
+def _apply(
+    kernel: ListKernel, options: Mapping[str, Any], params: Any, states: Any, steps: Any, grads: Any, hyperparameters: Any
+) -> None:
+    """Run the twin of an optimizer's kernel; ``states`` may have more lists than it uses."""
+    kernel.twin(params, *states[: kernel.lists - 3], steps, grads, hyperparameters, None, None, **options)
 
 
 def _skippable(twin: Callable[..., None], place: int, outputs: int) -> Callable[..., None]:

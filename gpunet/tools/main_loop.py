@@ -70,6 +70,17 @@ def count_main_loop(instructions: Sequence[Instruction], name: str) -> MainLoop:
     indices = find_main_loop(code)
     if not indices:
         raise CompileError(f"{name} has no main loop: none of its loops has {', '.join(ARITHMETIC)}")
+    return _count(code, indices)
+
+
+def count_loops(instructions: Sequence[Instruction]) -> list[MainLoop]:
+    """Count each innermost loop of a function that has arithmetic, as :func:`count_main_loop` counts the main loop."""
+    code = Code(instructions)
+    return [_count(code, path.indices) for path in _innermost_paths(code) if path.work]
+
+
+def _count(code: Code, indices: Sequence[int]) -> MainLoop:
+    instructions = code.instructions
     chosen = [instructions[index] for index in indices]
     accesses = Counter(f"{i.name} {access_bytes(i)}" for i in chosen if i.name in _ACCESSES)
     wide = {index for index in indices if instructions[index].name == "LDS" and access_bytes(instructions[index]) == 16}
@@ -112,10 +123,15 @@ def local_accesses(instructions: Sequence[Instruction]) -> int:
 
 def find_main_loop(code: Code) -> list[int]:
     """Return the indices of the instructions of the main loop that count; empty if no loop has arithmetic."""
+    best = max(_innermost_paths(code), key=_weight, default=_NO_PATH)
+    return best.indices if best.work else []
+
+
+def _innermost_paths(code: Code) -> Iterator[_Path]:
+    """The path that counts through each innermost loop."""
     loops = list(code.loops())
     innermost = [(h, body) for h, body in loops if not any(g in body for g, _ in loops if g != h)]
-    best = max((_path(code, header, body) for header, body in innermost), key=_weight, default=_NO_PATH)
-    return best.indices if best.work else []
+    return (_path(code, header, body) for header, body in innermost)
 
 
 class _Path(NamedTuple):

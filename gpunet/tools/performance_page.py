@@ -12,11 +12,13 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gpunet.backend import compiler, cuda_sources
 from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.ops.gemm import L2_BYTES_PER_CYCLE, NUM_MULTIPROCESSORS
-from gpunet.tools import predicted_time
+from gpunet.optim.small_net_cases import multiply_adds
+from gpunet.tools import predicted_time, small_net_time
 from gpunet.tools.floors import ARCHITECTURES, Measured, floor_of, measure, representatives
 from gpunet.tools.page_command import print_or_write
 from gpunet.tools.predicted_time import ARITHMETIC, STEPS, Predicted, Tiling, tilings
@@ -111,6 +113,20 @@ The same steps with products on tensor cores by mma.sync; "products / step in al
 `set_float32_matmul_precision` "highest" (no tensor cores), "high" (three products of TF32) and "medium" (TF32), and with all
 parameters and inputs in bfloat16. The model is the same. Others measured about half of cuBLAS's rate of wgmma with mma.sync on an
 H200: the times of large products are optimistic until a GPU has measured them.
+"""
+
+_SMALL_NETS = """
+### Small nets in one launch
+
+Steps of [small nets](small-nets.md), of one block on one SM, with Adam, and beside them the same steps as replays, in µs. The
+products of a step run one after the other. Each gives its tiles of 8 × 4 or 2 × 4 elements to 256 threads, in rounds of w warps:
+
+    cycles  = rounds · ⌈⌈depth / 4⌉ / lanes of a tile⌉ · max(⌈w / 4⌉ · issued, w · shared) / {efficiency}
+
+of the slowest main loop for such tiles. The update adds the time in which shared memory moves gradients once, and parameters and
+states twice, 128 bytes a cycle. The loss, barriers and the copy of a batch are not modelled; the latency of the launch is shared by
+all steps. Host work and copies of a replay are not modelled either. At 128 multiply-adds per cycle, the {million} million of the
+first net take one SM {floor:.1f} µs: less is possible only on more SMs, or on tensor cores.
 """
 
 _BY_HAND = """
@@ -297,6 +313,21 @@ def tensor_core_rows(
         yield [name, *(" / ".join(map(_in_us, _times(found))) for found in ways)]
 
 
+def small_net_rows() -> Iterator[list[str]]:
+    """The rows of small nets in one launch."""
+    loops = small_net_time.loops_of_tiles()
+    for name, (sizes, rows) in small_net_time.NETS.items():
+        found = small_net_time.predict(small_net_time.net_of(sizes, rows), loops)
+        replay = _times(predicted_time.predict(predicted_time.training_step(sizes, rows)))[1]
+        yield [name, *(f"{1e6 * seconds:.1f}" for seconds in (found.products, found.update, found.time, replay))]
+
+
+def _arithmetic_of_first_net() -> dict[str, Any]:
+    sizes, rows = next(iter(small_net_time.NETS.values()))
+    count = multiply_adds(small_net_time.net_of(sizes, rows))
+    return {"million": f"{count / 1e6:.2g}", "floor": 1e6 * count / 128 / predicted_time.CLOCK}
+
+
 def render_times(
     predictions: Mapping[str, Sequence[Predicted]],
     on_tensor_cores: Mapping[str, Mapping[str, Sequence[Predicted]]],
@@ -310,6 +341,8 @@ def render_times(
         + _table(times, time_rows(predictions, measured))
         + _TENSOR_CORES
         + _table(("step", *ARITHMETIC), tensor_core_rows(predictions, on_tensor_cores))
+        + _SMALL_NETS.format(efficiency=predicted_time.ISSUE_EFFICIENCY, **_arithmetic_of_first_net())
+        + _table(("net", "products", "update", "step", "replay"), small_net_rows())
         + _BY_HAND.format(efficiency=predicted_time.ISSUE_EFFICIENCY)
         + _table(by_hand, _by_hand_rows(predictions))
     )

@@ -310,7 +310,7 @@ def test_temporaries_share_memory_and_dead_launches_are_dropped(device: str) -> 
 def hold_epoch_to_loop(captured: Training, eager: Training) -> None:
     """Check that epochs of a captured step have the bits of an eager loop over the batches."""
     (x, y), _ = batches(2, rows=50)
-    epoch = captured.run.epoch(x, y, batch_size=12)
+    epoch = captured.run.epoch(x, y, batch_size=12, engine="replay")
     assert len(epoch) == 5
     for number in range(3):
         gpunet.manual_seed(number)

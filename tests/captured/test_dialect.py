@@ -52,7 +52,7 @@ def test_most_kernels_are_traced_into_calls() -> None:
         "add_rows", "cross_entropy_labels", "dropout_drawn", "index_positions", "linear_forward_loss",
         "max_pool_backward", "max_pool_forward", "random_bernoulli", "random_choice", "random_exponential",
         "random_integers", "random_normal", "random_uniform", "recurrence_backward", "recurrence_forward",
-        "resample_rows", "scatter_rows", "stacked_adam_factors", "stacked_adam_step", "stacked_dropout",
+        "resample_rows", "scatter_rows", "small_net_steps", "stacked_adam_factors", "stacked_adam_step", "stacked_dropout",
         "stacked_linear_backward_input", "stacked_linear_backward_weight", "stacked_linear_forward",
         "stacked_mean_forward", "stacked_sgd_step", "update_scale",
     }  # fmt: skip

@@ -24,6 +24,7 @@ from gpunet.ops.linear import linear_backward_input, linear_backward_weight, lin
 from gpunet.ops.linear_loss import linear_forward_loss
 from gpunet.ops.matmul import matmul_forward
 from gpunet.ops.normalization import group_norm_backward_input, group_norm_forward
+from gpunet.ops.small_net import small_net_steps
 from gpunet.ops.weight_gradients import linear_backward_weights
 from gpunet.optim.adam import adam_step
 from gpunet.tools import kernel_cases, selftest
@@ -68,7 +69,7 @@ def test_fast_contract_check(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 _SLOW = (
     linear_forward, linear_backward_input, linear_backward_weight, matmul_forward, cross_entropy_labels, cross_entropy_soft,
     adam_step, conv2d_forward, conv2d_backward_input, conv2d_backward_weight, group_norm_forward, group_norm_backward_input,
-    batch_norm_apply, linear_backward_weights, linear_forward_loss,
+    batch_norm_apply, linear_backward_weights, linear_forward_loss, small_net_steps,
 )  # fmt: skip
 
 
