@@ -25,7 +25,10 @@ _FLOORS = {
 
 linear_forward_loss.describe(
     is_hot=True, updates="fault tickets", workspace="losses partials", floors=_FLOORS,
-    spills={("float, 128, 32, *", "sm_100a sm_120"): "a few bytes; the epilogue takes the last of 168 registers"},
+    spills={
+        ("float, 128, 128, *", "sm_100a sm_120"): "12 to 24 bytes; the product takes the last of the 128 registers that two blocks "
+        "per multiprocessor leave",
+    },
 )
 
 
