@@ -103,7 +103,7 @@ class DistributedDataParallel(Module):
         """Compare the names, shapes and dtypes of the parameters and buffers of all processes."""
         named = [*self.module.named_parameters(), *self.module.named_buffers()]
         own = "\n".join(f"{name} {tuple(t.shape)} {t.dtype} {t.requires_grad}" for name, t in named)
-        digests = self.process_group.communicator.allgather(hashlib.sha256(own.encode()).hexdigest())
+        digests = self.process_group.gather_objects(hashlib.sha256(own.encode()).hexdigest(), "DistributedDataParallel")
         others = [self.process_group.ranks[i] for i, digest in enumerate(digests) if digest != digests[0]]
         if others:
             raise ProcessError(

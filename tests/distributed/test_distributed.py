@@ -193,8 +193,8 @@ def test_more_wrong_arguments_are_named(alone: None) -> None:
 def test_explain_runs_no_collective(alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     communicator = type(distributed.group.WORLD.communicator)  # type: ignore[attr-defined]
-    run = communicator.Allreduce
-    monkeypatch.setattr(communicator, "Allreduce", lambda *args, **options: calls.append(1) or run(*args, **options))
+    run = communicator.Iallreduce
+    monkeypatch.setattr(communicator, "Iallreduce", lambda *args, **options: calls.append(1) or run(*args, **options))
 
     @gpunet.capture
     def step(x: Any) -> Any:
