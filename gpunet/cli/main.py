@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 import gpunet
+from gpunet.distributed.process_group import stop_others
 from gpunet.errors import GpunetError
 
 SUBCOMMANDS = ("train", "sweep", "predict", "export", "run", "port", "bench", "explain", "info", "selftest", "check-kernel")
@@ -48,10 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except GpunetError as error:
         print(f"gpunet: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return ERROR
     except OSError as error:
         print(f"gpunet: error: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
-        return ERROR
     except KeyboardInterrupt:
         print("gpunet: interrupted", file=sys.stderr)
+        stop_others()
         return INTERRUPTED
+    stop_others()
+    return ERROR

@@ -98,9 +98,22 @@ def _scatter(communicator: Any, result: numpy.ndarray, x: numpy.ndarray, group: 
     group.complete(communicator.Iscatter(x, result, root=root), "scatter")
 
 
+def _tree_sum(communicator: Any, x: numpy.ndarray, group: ProcessGroup) -> None:
+    """Add pairs of neighbours, then pairs of pairs, and so on: a binary tree, of a power of two processes."""
+    other, distance = numpy.empty_like(x), 1
+    while distance < group.size():
+        peer = group.rank() ^ distance
+        received = communicator.Irecv(other, source=peer)
+        sent = communicator.Isend(x, dest=peer)
+        group.complete(received, "tree_sum")
+        group.complete(sent, "tree_sum")
+        numpy.add(x, other, out=x)  # both get the same bits: addition is commutative
+        distance *= 2
+
+
 ALL_REDUCE, REDUCE, BROADCAST = Collective(_all_reduce), Collective(_reduce), Collective(_broadcast)
 ALL_GATHER, REDUCE_SCATTER, ALL_TO_ALL = Collective(_all_gather), Collective(_reduce_scatter), Collective(_all_to_all)
-GATHER, SCATTER = Collective(_gather), Collective(_scatter)
+GATHER, SCATTER, TREE_SUM = Collective(_gather), Collective(_scatter), Collective(_tree_sum)
 
 
 #: Unfinished work, whose memory MPI still uses, also if nobody waits for it.

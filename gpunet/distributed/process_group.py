@@ -244,6 +244,13 @@ def _world(backend: str) -> ProcessGroup:
     return ProcessGroup(communicator, range(communicator.Get_size()), communicator.Get_rank(), MPI)
 
 
+def launched_group() -> ProcessGroup:
+    """The group of all processes that a launcher has started, which is initialized if need be; else that of a process alone."""
+    if _World.group is None and (from_environment(_SIZES) or 1) > 1:
+        init_process_group()
+    return _World.group or ProcessGroup.alone()
+
+
 def _print_and_stop(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
     """The excepthook of joined processes: print an error that ends this one, and stop the others."""
     _World.excepthook(kind, error, traceback)

@@ -76,7 +76,7 @@ class Watch:
             for_whom = f"for rank {', '.join(map(str, silent))}, which {'do' if len(silent) > 1 else 'does'} not answer"
         also = f"; {', '.join(elsewhere)}" if elsewhere else ""
         print(
-            f"gpunet: rank {rank} has waited {waited:.0f} s in {function} {for_whom}{also}; all are stopped. Where a process may take "
+            f"gpunet: rank {rank} has waited {waited:.0f} s in {function} {for_whom}{also}; all are stopped. Where one may take "
             "longer, pass init_process_group(timeout=...) or set GPUNET_DISTRIBUTED_TIMEOUT, in seconds",
             file=sys.stderr, flush=True,
         )  # fmt: skip
