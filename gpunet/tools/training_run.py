@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import math
 import os
+import platform
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -179,8 +180,11 @@ def _train(options: Options, setup: Setup, parts: Parts, folder: RunFolder) -> i
         callbacks=callbacks, folder=folder, save_every=options.save_every, resume=True,
         class_names=setup.dataset.class_names, deterministic=options.deterministic,
     )  # fmt: skip
+    group = launched_group()
+    own = f"rank {group.rank()} is process {os.getpid()} of {platform.node()}"
+    processes = group.gather_objects(own, "gpunet train")
     if is_first():
-        _print_setup(setup, parts.model, folder)
+        _print_setup(setup, parts.model, folder, processes)
     num_epochs = _num_lines(folder.path / METRICS)
     start = time.perf_counter()
     with _limit_blas_threads(setup, options.batch_size):
@@ -422,7 +426,7 @@ def label(name: str) -> str:
     return "R²" if name == "val_r2" else name.removeprefix("val_")
 
 
-def _print_setup(setup: Setup, model: nn.Sequential, folder: RunFolder) -> None:
+def _print_setup(setup: Setup, model: nn.Sequential, folder: RunFolder, processes: list[str]) -> None:
     dataset = setup.dataset
     kind = f"{len(dataset.class_names)} classes" if dataset.class_names else "regression"
     print(
@@ -436,8 +440,8 @@ def _print_setup(setup: Setup, model: nn.Sequential, folder: RunFolder) -> None:
     count = sum(p.array.size for p in parameters)
     print(f"network: {'-'.join(map(str, sizes))}, {setup.network['activation']}, {count} parameters, on {parameters[0].device}")
     rate = f"learning rate {setup.learning_rate:g}"
-    if (size := launched_group().size()) > 1:
-        print(f"processes: {size} share each batch", flush=True)
+    if len(processes) > 1:  # a launcher names a process that died by its number
+        print(f"processes: {len(processes)} share each batch; {', '.join(processes)}", flush=True)
     print(f"training: {setup.loss}, {setup.optimizer}, {rate}; run folder: {folder.path}", flush=True)
 
 

@@ -47,6 +47,15 @@ class Sums:
         """What turns the sum of the gradients of the window into that of the mean."""
         return self.unit / where(self.window == 0.0, 1.0, self.window)
 
+    def scale_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Multiply gradients by :meth:`factor`."""
+        self.rely()
+        with no_grad():
+            factor = self.factor()
+            for p in parameters:
+                if p.grad is not None:
+                    p.grad.mul_(factor.to(p.grad.dtype))
+
 
 class Overlapped:
     """Adds over processes by MPI, in buckets that leave while backward runs.  A process has one shard of each batch, or none.
@@ -197,10 +206,7 @@ class Tree:
 
     def finish(self) -> None:
         """Replace the gradients of the window by those of the mean over its samples."""
-        self._sums.rely()
-        with no_grad():
-            factor = self._sums.factor()
-        scale_gradients(self._parameters, factor)
+        self._sums.scale_gradients(self._parameters)
 
     def resume(self, is_first_process: bool) -> None:
         """Continue a window whose gradients were loaded."""
@@ -217,11 +223,3 @@ def set_gradient(parameter: Tensor, kernel: Callable[..., None], *operands: Any)
     kernel(gradient.array, *operands)
     bump_version(gradient)
     parameter.grad = gradient
-
-
-def scale_gradients(parameters: Iterable[Tensor], factor: Tensor) -> None:
-    """Multiply gradients by a number."""
-    with no_grad():
-        for p in parameters:
-            if p.grad is not None:
-                p.grad.mul_(factor.to(p.grad.dtype))

@@ -25,7 +25,7 @@ from gpunet.optim.lr_scheduler import LRScheduler
 from gpunet.optim.swa_utils import AveragedModel
 from gpunet.train.checkpoint import check_type
 from gpunet.train.losses import CountedLoss, zero_if_uncounted
-from gpunet.train.reduction import Overlapped, Sums, Tree, scale_gradients
+from gpunet.train.reduction import Overlapped, Sums, Tree
 from gpunet.train.sharing import Sharing
 
 
@@ -84,9 +84,7 @@ class TrainingStep:
             if scaler is not None:
                 scaler.unscale_(optimizer)
             if accumulate > 1 and reduction is None:
-                with no_grad():
-                    factor = sums.factor()
-                scale_gradients(parameters, factor)
+                sums.scale_gradients(parameters)
             if clip is not None:
                 clip_grad_norm_(parameters, clip)
             if scaler is None:

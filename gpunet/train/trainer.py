@@ -348,7 +348,7 @@ class Trainer:
         """Train until there is a reason to end; return it."""
         self._has_checked = False
         is_tree = self._sharing is not None and self._sharing.is_tree
-        self._buffer_versions = {name: b._version for name, b in self.model.named_buffers()} if is_tree else None
+        self._buffer_versions = {name: b._version[0] for name, b in self.model.named_buffers()} if is_tree else None
         while not (ending := self._ending()):
             reason = self._train_batches(interrupt)
             if reason:
@@ -444,7 +444,7 @@ class Trainer:
         if self._buffer_versions is None:
             return
         before, self._buffer_versions = self._buffer_versions, None
-        changed = next((name for name, b in self.model.named_buffers() if b._version != before.get(name)), None)
+        changed = next((name for name, b in self.model.named_buffers() if b._version[0] != before.get(name)), None)
         if changed is not None:
             raise ArgumentError(
                 f"fit: deterministic=True, but the network changes its buffer {changed!r} with each shard, so it depends on the "
