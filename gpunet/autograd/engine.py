@@ -307,14 +307,15 @@ def run(
     if autocast is not None:
         mode.current.autocast = None  # gradients have the dtypes of the forward pass
     try:
-        passed: Sequence[Any] = [edge_to(o) for o in outputs]
-        sent: Iterable[tuple[Any, Any]] = zip(passed, [_seed(o, seed) for o, seed in zip(outputs, seeds, strict=True)])
+        sent: Iterable[tuple[Any, Any]] = [(edge_to(o), _seed(o, seed)) for o, seed in zip(outputs, seeds, strict=True)]
         while True:
             for edge, gradient in sent:
-                if edge is None or gradient is None:
+                if edge is None:
                     continue
                 target, index = edge
-                if type(target) is Node:
+                if gradient is None:
+                    pass
+                elif type(target) is Node:
                     if path is None or target in path:
                         sums = received.get(target)
                         if sums is None:
@@ -326,15 +327,13 @@ def run(
                 elif path is None or edge in requested:
                     so_far = leaves.get(target)
                     leaves[target] = gradient if so_far is None else add(so_far, gradient)
-            if num_left:
-                for edge in passed:
-                    if edge is not None and edge[0] in num_left:
-                        num_left[edge[0]] -= 1
-                        if num_left[edge[0]] == 0 and edge[0] in leaves:
-                            finish(edge[0])
+                if target in num_left:
+                    num_left[target] -= 1
+                    if num_left[target] == 0 and target in leaves:
+                        finish(target)
             if not heap:
                 break
-            sent = passed = ()
+            sent = ()
             node = heapq.heappop(heap)[1]
             gradients = received.pop(node)
             for index, hooks in node.hooks.items():
@@ -356,15 +355,17 @@ def run(
                     "pass retain_graph=True to the first backward, or compute the output again"
                 )
             node.check_versions(create)
-            if node.packed is None:
-                found = node.op.differentiate(node, gradients, create)
+            if num_left and node.packed is None and inspect_gradients is None and node.op.stream is not None:
+                sent = node.op.stream_gradients(node, gradients)  # each is passed on when it is computed
             else:
-                with node.unpacked(create):
+                if node.packed is None:
                     found = node.op.differentiate(node, gradients, create)
-            if inspect_gradients is not None:
-                inspect_gradients(node, found)
-            passed = node.edges
-            sent = zip(passed, found)
+                else:
+                    with node.unpacked(create):
+                        found = node.op.differentiate(node, gradients, create)
+                if inspect_gradients is not None:
+                    inspect_gradients(node, found)
+                sent = zip(node.edges, found)
             if not retain:
                 node.release()
         if inputs is None:

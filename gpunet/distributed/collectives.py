@@ -127,12 +127,13 @@ class Work:
         request: of mpi4py; None for work that is done.
         finish: called once the request has completed.
         group: of the request.
+        function: that the user called, for messages.
     """
 
     def __init__(
-        self, request: Any = None, finish: Callable[[], None] | None = None, group: ProcessGroup | None = None
+        self, request: Any = None, finish: Callable[[], None] | None = None, group: ProcessGroup | None = None, function: str = ""
     ) -> None:
-        self._request, self._finish, self._group = request, finish, group
+        self._request, self._finish, self._group, self._function = request, finish, group, function
         if request is not None:
             _pending.difference_update([work for work in _pending if work.is_completed()])
             _pending.add(self)
@@ -141,7 +142,7 @@ class Work:
         """Wait until the work is done."""
         if self._request is not None:
             assert self._group is not None
-            self._group.complete(self._request, "wait")
+            self._group.complete(self._request, self._function)
             self._end()
         return True
 
@@ -395,7 +396,7 @@ def isend(tensor: Tensor, dst: int, group: Any = None, tag: int = 0) -> Work:
     """Send a tensor to process ``dst``, and go on; the returned work is done when it is on its way."""
     found, peer = _peer("isend", group, "dst", dst)
     sent = _bytes_of("isend", _check("isend", "tensor", tensor)).copy()
-    return Work(found.communicator.Isend(sent.view(numpy.uint8).reshape(-1), dest=peer, tag=tag), group=found)
+    return Work(found.communicator.Isend(sent.view(numpy.uint8).reshape(-1), dest=peer, tag=tag), None, found, "isend")
 
 
 def irecv(tensor: Tensor, src: int, group: Any = None, tag: int = 0) -> Work:
@@ -409,7 +410,7 @@ def irecv(tensor: Tensor, src: int, group: Any = None, tag: int = 0) -> Work:
             COPY(x.array, devices.move(memory, devices.of(x.array)))
         bump_version(x)
 
-    return Work(found.communicator.Irecv(memory.view(numpy.uint8).reshape(-1), source=peer, tag=tag), finish, found)
+    return Work(found.communicator.Irecv(memory.view(numpy.uint8).reshape(-1), source=peer, tag=tag), finish, found, "irecv")
 
 
 def send(tensor: Tensor, dst: int, group: Any = None, tag: int = 0) -> None:

@@ -248,7 +248,7 @@ def accumulated_and_unused() -> None:
 
 def different() -> None:
     rank = distributed.get_rank()
-    with pytest.raises(gpunet.errors.ProcessError, match=r"'weight' is \(3, 2\) of float32 in rank 1, \(2, 2\) of float32 in rank 0"):
+    with pytest.raises(gpunet.errors.ProcessError, match=r"'weight' is \(3, 2\) of float32 in rank 1, \(2, 2\) of"):
         DistributedDataParallel(nn.Linear(2, 2 + (rank == 1)))
 
 
@@ -266,7 +266,7 @@ def stopped() -> None:
 
 def confused() -> None:
     if distributed.get_rank() == 1:
-        distributed.barrier()
+        distributed.recv(gpunet.zeros(1), 0)
     distributed.all_reduce(gpunet.ones(1))
 
 
@@ -297,7 +297,9 @@ def overlap() -> None:
     names = [name for name, _ in step.recordings[0].lines]
     assert names.count("all_reduce_begin") == names.count("all_reduce_end") == 6
     assert "all_reduce_end" not in names[: max(k for k, name in enumerate(names) if name == "all_reduce_begin")]
-    assert any(name.startswith("linear_backward") for name in names[names.index("all_reduce_begin") :])
+    between = names[names.index("all_reduce_begin") : names.index("all_reduce_end")]
+    print(names)
+    assert {*between} - {"all_reduce_begin", "copy", "fill"}, names  # of backward
 
 
 if __name__ == "__main__":
