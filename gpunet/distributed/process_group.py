@@ -134,7 +134,7 @@ class ProcessGroup:
         self.complete(self.communicator.Iallgather(numpy.array([sent.size], numpy.int64), counts), function)
         received = numpy.empty(int(counts.sum()), numpy.uint8)
         self.complete(self.communicator.Iallgatherv(sent, [received, counts.tolist()]), function)
-        return [pickle.loads(part) for part in numpy.split(received, counts.cumsum()[:-1])]
+        return [pickle.loads(memoryview(part)) for part in numpy.split(received, counts.cumsum()[:-1])]
 
     def broadcast_object(self, value: Any, root: int, function: str) -> Any:
         """Return the object of a process, which is pickled; the others' ``value`` has no effect."""
@@ -143,7 +143,7 @@ class ProcessGroup:
         self.complete(self.communicator.Ibcast(size, root=root), function)
         content = numpy.empty(int(size[0]), numpy.uint8) if sent is None else sent.copy()
         self.complete(self.communicator.Ibcast(content, root=root), function)
-        return value if self._rank == root else pickle.loads(content)
+        return value if self._rank == root else pickle.loads(memoryview(content))
 
     def __repr__(self) -> str:
         return f"<ProcessGroup {self.name()}: rank {self._rank} of {self.size()}>"
@@ -196,7 +196,7 @@ def init_process_group(
     Args:
         backend: "mpi", "auto" or None; PyTorch's "nccl", "gloo" and "ucc" are taken as well.  All communicate over MPI.
         timeout: a timedelta or seconds; a process that waits longer for others names them and stops all.  By default the variable
-            GPUNET_DISTRIBUTED_TIMEOUT, or 20 seconds.
+            GPUNET_DISTRIBUTED_TIMEOUT, or 25 seconds.
         world_size, rank: what the script expects, if not -1.  The variables WORLD_SIZE and RANK of torchrun count likewise.
         init_method, store, group_name, pg_options, device_id: have no effect: MPI knows the other processes.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from gpunet.errors import ArgumentError
 
-DEFAULT_LIMIT = 20.0  # seconds
+DEFAULT_LIMIT = 25.0  # seconds
 _SPIN = 2e-4  # seconds of waiting without sleep, which are shorter than the least sleep of most systems
 _NOTICE_EVERY = 1.0  # seconds
 _SILENCE = 5.0  # seconds without a notice after which a process counts as not waiting

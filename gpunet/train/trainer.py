@@ -16,7 +16,7 @@ import numpy
 
 from gpunet.autograd import Tensor
 from gpunet.backend.dtypes import as_dtype
-from gpunet.data.parts import Parts
+from gpunet.data.parts import Parts, is_divided
 from gpunet.distributed.process_group import ProcessGroup
 from gpunet.errors import ArgumentError, CheckpointError, DataError, GpunetError
 from gpunet.nn import Module, SyncBatchNorm
@@ -249,12 +249,15 @@ class Trainer:
         """Compare the processes that train together, and give them the weights of the first one."""
         if self._sharing is None:
             return
-        for name, loader in {"train": self._loaders["train"], **self._loaders["evaluation"]}.items():
+        loaders = {"train": self._loaders["train"], **self._loaders["evaluation"]}
+        for name, loader in loaders.items():
             self._sharing.check_loader("fit", name, loader)
         names = ("accumulate", "clip", "num_epochs", "num_steps", "_save_every", "_schedule_per")
         facts = {f"the option {name.strip('_')}": getattr(self, name) for name in names}
         facts |= {"the optimizer": repr(self.optimizer), "the loss": repr(self.loss.mean), "the metrics": [*self.metrics]}
-        facts |= {"the precision": str(self._dtype), "the number of shards": self._sharing.cut.num_shards}
+        facts |= {"the precision": self._dtype, "the number of shards": self._sharing.cut.num_shards}
+        for name, loader in loaders.items():
+            facts[f"the number of batches of the data {name!r}"] = None if is_divided(loader) else length_of(loader)
         self._sharing.check("fit", facts, self._parts())
 
     def find_learning_rate(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.distributed.test_distributed import needs_mpi, run
@@ -26,6 +28,23 @@ def test_program(name: str, count: int) -> None:
 def test_bits_of_four_processes() -> None:
     done = run(4, "-m", "tests.train.parallel_programs", "bits")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def model_file(folder: Path, count: int, *options: str) -> bytes:
+    """The weights that ``gpunet train`` writes in ``count`` processes."""
+    arguments = ["--device", "cpu", "--epochs", "2", "--hidden", "12", "--test-size", "0.5", "--batch-size", "62", *options]
+    done = rank_kills.train(count, ["train", *arguments, "--out", str(folder)])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("held-out accuracy") == 1  # one process prints
+    assert count == 1 or f"processes: {count} share each batch; rank 0 is process " in done.stdout
+    return (folder / "model.safetensors").read_bytes()
+
+
+@needs_mpi
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
+def test_the_model_file_of_gpunet_train_is_that_of_one_process(count: int, tmp_path: Path) -> None:
+    expected = model_file(tmp_path / "one", 1, "--deterministic")
+    assert model_file(tmp_path / "several", count, "--deterministic") == expected
 
 
 @needs_mpi

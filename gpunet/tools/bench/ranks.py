@@ -6,6 +6,7 @@ between the step of DistributedDataParallel and that of the bare module on the s
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -52,7 +53,7 @@ def _data(rank: int, size: int) -> tuple[numpy.ndarray, numpy.ndarray, list[nump
     generator = numpy.random.default_rng(0)
     x, y = generator.normal(size=(BATCH, SIZES[0])).astype(numpy.float32), generator.integers(0, SIZES[-1], BATCH)
     parameters: list[numpy.ndarray] = []
-    for inputs, outputs in zip(SIZES, SIZES[1:]):
+    for inputs, outputs in itertools.pairwise(SIZES):
         bound = inputs**-0.5
         parameters.append(generator.uniform(-bound, bound, (outputs, inputs)).astype(numpy.float32))
         parameters.append(generator.uniform(-bound, bound, outputs).astype(numpy.float32))
@@ -63,7 +64,7 @@ def _data(rank: int, size: int) -> tuple[numpy.ndarray, numpy.ndarray, list[nump
 def _network(library: Any, parameters: list[numpy.ndarray]) -> Any:
     """The perceptron in gpunet or PyTorch."""
     layers: list[Any] = []
-    for number, (inputs, outputs) in enumerate(zip(SIZES, SIZES[1:])):
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(SIZES)):
         layers += [library.nn.ReLU()] * (number > 0) + [library.nn.Linear(inputs, outputs)]
     model = library.nn.Sequential(*layers)
     with library.no_grad():
