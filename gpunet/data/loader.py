@@ -284,20 +284,20 @@ class _Iteration:
         self._position = position
         self._loader = loader
         epoch, num_skipped = position.epoch, position.num_yielded
-        is_cut_by_index = cut is not None and loader.batch_sampler is not None
+        cut_by_index = cut if loader.batch_sampler is not None else None
         if loader.num_workers:
-            if is_cut_by_index:
-                self._batches: Iterator[Any] = _parts_from_workers(loader, key, epoch, num_skipped, cut)
+            if cut_by_index is not None:
+                self._batches: Iterator[Any] = _parts_from_workers(loader, key, epoch, num_skipped, cut_by_index)
             else:
                 self._batches = _from_workers(loader, key, epoch, num_skipped)
             next(self._batches)  # start the workers, which then read while the caller does something else
         elif isinstance(loader.dataset, IterableDataset):
             self._batches = _in_a_row(loader, key, epoch, num_skipped)
-        elif is_cut_by_index:
-            self._batches = _parts_by_index(loader, key, epoch, num_skipped, cut)
+        elif cut_by_index is not None:
+            self._batches = _parts_by_index(loader, key, epoch, num_skipped, cut_by_index)
         else:
             self._batches = _by_index(loader, key, epoch, num_skipped)
-        if cut is not None and not is_cut_by_index:
+        if cut is not None and cut_by_index is None:
             self._batches = map(functools.partial(cut_rows, cut=cut), self._batches)
 
     def __iter__(self) -> _Iteration:

@@ -72,4 +72,4 @@ def on_first(group: ProcessGroup, compute: Callable[[], T], function: str) -> T:
     found, error = group.broadcast_object((found, error), 0, function)
     if error is not None:
         raise error
-    return found  # type: ignore[no-any-return]
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -137,7 +138,8 @@ class TrainingStep:
                 with no_grad():
                     unit.zero_().add_(float(num_rows))
             reduction.start(is_first)
-            remaining, outputs = iter(batches), []
+            outputs: list[Any] = []
+            remaining = iter(batches)
             start = default_generator.mark(device) if len(batches) > 1 else None
             for first, rows in shares:
                 if not rows:
@@ -161,7 +163,7 @@ class TrainingStep:
             update()
             return outputs
 
-        functions = [step, add, update] if sharing is None else [step_parts, add_parts, update]
+        functions: list[Callable[..., Any]] = [step, add, update] if sharing is None else [step_parts, add_parts, update]
         if capture:
             backend = "numpy" if capture is True else capture
             functions = [captured.capture(function, backend=backend, fullgraph=False) for function in functions]

@@ -81,8 +81,8 @@ class _Gpunet:
 
         distributed.init_process_group(timeout=3600.0)
         self.group: Any = distributed.group.WORLD
-        self.rank = self.group.rank()
-        x, y, parameters = _data(self.rank, self.group.size())
+        self.rank = distributed.get_rank()
+        x, y, parameters = _data(self.rank, distributed.get_world_size())
         inputs, labels = gpunet.tensor(x), gpunet.tensor(y)
 
         def make(model: Any) -> Any:

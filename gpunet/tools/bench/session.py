@@ -113,7 +113,7 @@ def _run_ranks(count: int, choice: Choice, settings: Settings, out: str | os.Pat
     """Measure data-parallel steps in ``count`` processes, print the table and write the times."""
     if count < 1:
         raise ArgumentError(f"--ranks {count}; expected 1 or more")
-    libraries = [p for p in ("gpunet", "torch") if p in choice.peers and PEERS[p].installed]
+    libraries: list[str] = [p for p in ("gpunet", "torch") if p in choice.peers and PEERS[p].installed]
     found = ranks.measure(count, settings.rounds, libraries)
     table = ranks.lines(count, found)
     write("\n".join(table))
