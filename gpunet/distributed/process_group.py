@@ -134,7 +134,7 @@ class ProcessGroup:
         self.complete(self.communicator.Iallgather(numpy.array([sent.size], numpy.int64), counts), function)
         received = numpy.empty(int(counts.sum()), numpy.uint8)
         self.complete(self.communicator.Iallgatherv(sent, [received, counts.tolist()]), function)
-        return [pickle.loads(memoryview(part)) for part in numpy.split(received, counts.cumsum()[:-1])]
+        return [pickle.loads(part.tobytes()) for part in numpy.split(received, counts.cumsum()[:-1])]
 
     def broadcast_object(self, value: Any, root: int, function: str) -> Any:
         """Return the object of a process, which is pickled; the others' ``value`` has no effect."""
@@ -143,7 +143,7 @@ class ProcessGroup:
         self.complete(self.communicator.Ibcast(size, root=root), function)
         content = numpy.empty(int(size[0]), numpy.uint8) if sent is None else sent.copy()
         self.complete(self.communicator.Ibcast(content, root=root), function)
-        return value if self._rank == root else pickle.loads(memoryview(content))
+        return value if self._rank == root else pickle.loads(content.tobytes())
 
     def __repr__(self) -> str:
         return f"<ProcessGroup {self.name()}: rank {self._rank} of {self.size()}>"
