@@ -41,9 +41,8 @@ def tensor_facts(named: Mapping[str, Any]) -> dict[str, str]:
 
 def code_facts() -> dict[str, str]:
     """Version and code of gpunet, and the code of the script, as facts."""
-    import gpunet
-
-    facts = {"the version of gpunet": gpunet.__version__, "the code of gpunet": _digest(Path(gpunet.__file__).parent)}
+    version = sys.modules["gpunet"].__version__
+    facts = {"the version of gpunet": version, "the code of gpunet": _digest(Path(__file__).parents[1])}
     script = getattr(sys.modules["__main__"], "__file__", None)
     if script is not None and Path(script).is_file():
         facts["the code of the script"] = _digest(Path(script))
