@@ -16,7 +16,7 @@ from gpunet.distributed import broadcast
 from gpunet.distributed.agreement import check_equal, code_facts, on_first, tensor_facts
 from gpunet.distributed.process_group import ProcessGroup, ReduceOp, launched_group
 from gpunet.errors import ArgumentError
-from gpunet.launch.random import default_generator
+from gpunet.launch.random import Generator, default_generator
 from gpunet.nn import Module
 from gpunet.nn.module import is_lazy
 
@@ -163,6 +163,12 @@ class Sharing:
 def tensors_of(module: Module) -> dict[str, Tensor]:
     """The parameters and buffers of a module by name."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def own_seeds(loader: Any) -> list[int]:
+    """The seeds of the generators that a loader and its sampler were given."""
+    generators = [getattr(part, "generator", None) for part in (loader, getattr(loader, "sampler", None))]
+    return [generator.initial_seed() for generator in generators if isinstance(generator, Generator)]
 
 
 def set_epoch(loader: Any, epoch: int) -> None:

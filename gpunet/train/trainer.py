@@ -40,7 +40,7 @@ from gpunet.train.progress import Progress
 from gpunet.train.rate_finder import LearningRates, endless, has_diverged, rates_between, set_rate
 from gpunet.train.run_folder import RunFolder
 from gpunet.train.schedule import check_schedule, make_schedule
-from gpunet.train.sharing import Sharing, make_sharing, set_epoch
+from gpunet.train.sharing import Sharing, make_sharing, own_seeds, set_epoch
 from gpunet.train.state import load_state, state_of
 from gpunet.train.step import TrainingStep
 
@@ -258,6 +258,7 @@ class Trainer:
         facts |= {"the precision": self._dtype, "the number of shards": self._sharing.cut.num_shards}
         for name, loader in loaders.items():
             facts[f"the number of batches of the data {name!r}"] = None if is_divided(loader) else length_of(loader)
+            facts[f"the seed of the data {name!r}"] = own_seeds(loader)
         self._sharing.check("fit", facts, self._parts())
 
     def find_learning_rate(

@@ -195,6 +195,11 @@ def refused() -> None:
         width = 3 if options else 3 + rank
         with pytest.raises(ProcessError, match=found):
             fit(nn.Sequential(nn.Linear(2, width), nn.Linear(width, 1)), **options)
+    gpunet.manual_seed(0)
+    loader = DataLoader(TensorDataset(gpunet.ones(4, 2), gpunet.ones(4, 1)), 2, shuffle=True, generator=gpunet.Generator(rank))
+    model = nn.Linear(2, 1)
+    with pytest.raises(ProcessError, match=r"the seed of the data 'train' is \[1\] in rank 1, \[0\] in rank 0"):
+        Trainer(model, nn.MSELoss(), gpunet.optim.SGD(model.parameters(), lr=0.1), progress=False).fit(loader, epochs=1)
     version, gpunet.__version__ = gpunet.__version__, "0.0" if rank else gpunet.__version__
     gpunet.manual_seed(0)
     with pytest.raises(ProcessError, match="the version of gpunet is 0.0 in rank 1"):
