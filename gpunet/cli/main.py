@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 
 import gpunet
-from gpunet.distributed.process_group import stop_others
 from gpunet.errors import GpunetError
 
 SUBCOMMANDS = ("train", "sweep", "predict", "export", "run", "port", "bench", "explain", "info", "selftest", "check-kernel")
@@ -53,7 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"gpunet: error: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("gpunet: interrupted", file=sys.stderr)
-        stop_others()
+        _stop_others()
         return INTERRUPTED
-    stop_others()
+    _stop_others()
     return ERROR
+
+
+def _stop_others() -> None:
+    """Stop the processes that a subcommand has joined."""
+    joined = sys.modules.get("gpunet.distributed.process_group")
+    if joined is not None:
+        joined.stop_others()
