@@ -24,6 +24,10 @@ from gpunet.tools.bench.worker import THREAD_VARIABLES
 
 SIZES, BATCH, LEARNING_RATE = (784, 512, 512, 10), 1024, 1e-3
 
+#: Seconds of a step of DistributedDataParallel and of the bare module; the share of the former that passes in waiting; and the CPU
+#: time of the former in the first process, which other load on the machine hardly changes.
+COLUMNS = ("parallel", "alone", "waited", "processor")
+
 _TURN = 0.5  # seconds
 _COMPARED = 5  # steps whose losses are compared
 
@@ -39,10 +43,11 @@ def serve(library: str) -> None:
     while request := contestant.next_request():
         kind, count = request.split()
         contestant.wait_for_all()
-        waited, start = contestant.waited(), time.perf_counter()
+        waited, processor, start = contestant.waited(), time.process_time(), time.perf_counter()
         for _ in range(int(count)):
             loss = contestant.steps[kind]()
         answer = {"loss": float(loss), "seconds": (time.perf_counter() - start) / int(count)}
+        answer["processor"] = (time.process_time() - processor) / int(count)
         answer["waited"] = (contestant.waited() - waited) / int(count)
         if contestant.rank == 0:
             print(json.dumps(answer), file=answers, flush=True)
@@ -211,14 +216,14 @@ def _mpiexec() -> str:
 
 
 def measure(count: int, rounds: int, libraries: list[str]) -> dict[str, dict[str, Any]]:
-    """Times of each library: "parallel" and "alone", seconds of a step in each round, and "waited", the share of a step.
+    """Times of each library, a list with a number for each round: see :data:`COLUMNS`.
 
     Raises:
         ArgumentError: the losses of the libraries differ.
         MissingDependencyError: MPI is not installed, or the processes of a library end.
     """
     jobs = [_Job(library, count) for library in libraries]
-    found: dict[str, dict[str, Any]] = {library: {"parallel": [], "alone": [], "waited": []} for library in libraries}
+    found: dict[str, dict[str, Any]] = {library: {name: [] for name in COLUMNS} for library in libraries}
     try:
         losses = [job.ask("parallel", _COMPARED)["loss"] for job in jobs]
         if max(losses) - min(losses) > 1e-4:
@@ -231,6 +236,7 @@ def measure(count: int, rounds: int, libraries: list[str]) -> dict[str, dict[str
                     found[job.library][kind].append(answer["seconds"])
                     if kind == "parallel":
                         found[job.library]["waited"].append(answer["waited"] / answer["seconds"])
+                        found[job.library]["processor"].append(answer["processor"])
     finally:
         for job in jobs:
             job.__exit__()
@@ -242,13 +248,14 @@ def lines(count: int, found: dict[str, dict[str, Any]]) -> list[str]:
     shown = [
         f"{'-'.join(map(str, SIZES))}, batch {BATCH} shared by {count} processes, one thread each, Adam; medians of "
         f"{len(next(iter(found.values()))['alone'])} rounds",
-        f"{'':16}{'step':>10}{'bare module':>14}{'communication':>16}{'waiting':>10}",
+        f"{'':16}{'step':>10}{'bare module':>14}{'communication':>16}{'waiting':>10}{'CPU time':>12}",
     ]
     for library, times in found.items():
-        parallel, alone, waited = (float(numpy.median(times[name])) for name in ("parallel", "alone", "waited"))
+        parallel, alone, waited, processor = (float(numpy.median(times[name])) for name in COLUMNS)
         name = "torch (gloo)" if library == "torch" else library
         waiting = "" if waited != waited else f"{100 * waited:8.1f} %"
         shown.append(
             f"{name:16}{1e3 * parallel:7.2f} ms{1e3 * alone:11.2f} ms{100 * (1 - alone / parallel):14.1f} %{waiting:>10}"
+            f"{1e3 * processor:9.2f} ms"
         )
     return shown

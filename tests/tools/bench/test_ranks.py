@@ -12,13 +12,15 @@ from tests.distributed.test_distributed import needs_mpi
 
 def test_table() -> None:
     times = {
-        "gpunet": {"parallel": [0.010, 0.012, 0.011], "alone": [0.0099, 0.0088, 0.0111], "waited": [0.1, 0.05, 0.2]},
-        "torch": {"parallel": [0.02], "alone": [0.015], "waited": [math.nan]},
-    }
+        "gpunet": {
+            "parallel": [0.010, 0.012, 0.011], "alone": [0.0099, 0.0088, 0.0111], "waited": [0.1, 0.05, 0.2], "processor": [0.007],
+        },
+        "torch": {"parallel": [0.02], "alone": [0.015], "waited": [math.nan], "processor": [0.008]},
+    }  # fmt: skip
     table = [line.split() for line in ranks.lines(2, times)[2:]]
     assert table == [
-        ["gpunet", "11.00", "ms", "9.90", "ms", "10.0", "%", "10.0", "%"],
-        ["torch", "(gloo)", "20.00", "ms", "15.00", "ms", "25.0", "%"],
+        ["gpunet", "11.00", "ms", "9.90", "ms", "10.0", "%", "10.0", "%", "7.00", "ms"],
+        ["torch", "(gloo)", "20.00", "ms", "15.00", "ms", "25.0", "%", "8.00", "ms"],
     ]
 
 
