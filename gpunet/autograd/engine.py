@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from gpunet.autograd import mode
 from gpunet.autograd.graph import ADD, COPY, FILL, Gradient, Node, edge_to, ignore_fp_errors, materialize, operands
-from gpunet.autograd.tensor import PostAccumulateHook, Tensor, bump_version, make_tensor, method, wrap
+from gpunet.autograd.tensor import (
+    PostAccumulateHook,
+    Tensor,
+    bump_version,
+    make_tensor,
+    method,
+    post_accumulate_hooks_exist,
+    wrap,
+)
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_complex
@@ -85,7 +94,11 @@ def _backward_of(
     gradients = run(outputs, seeds, leaves, retain_graph, create_graph, "backward")
     if leaves is not None:
         found = [(leaf, g) for leaf, g in zip(leaves, gradients) if g is not None and not leaf.retains_grad]  # else it has it
-        _accumulate([(leaf, Gradient.of(g)) for leaf, g in found], create_graph)
+        at_end: dict[Callable[[], None], None] = {}
+        for leaf, g in found:
+            at_end.update(_accumulate(leaf, Gradient.of(g), create_graph))
+        for function in at_end:
+            function()
 
 
 def _seeds(function: str, name: str, gradients: Any, outputs: list[Tensor]) -> list[Any]:
@@ -275,6 +288,20 @@ def run(
         is_new = not create and total.array.flags.c_contiguous
         return total.array if is_new else Gradient.of(total)
 
+    at_end: dict[Callable[[], None], None] = {}  # functions to call when the pass ends, in order
+    num_left: dict[Tensor, int] = {}  # of leaves whose grad is accumulated as soon as it is complete, the edges not yet passed
+    if inputs is None and not create and (post_accumulate_hooks_exist[0] or mode.current.leaf_listener is not None):
+        num_left = _count_edges_to_leaves(outputs)
+
+    def finish(leaf: Tensor) -> None:
+        """Add the gradient of a leaf, which is complete, to its ``grad``, and call its hooks."""
+        gradient = leaves.pop(leaf)
+        if leaf._hooks:
+            for hook in list(leaf._hooks.values()):
+                if type(hook) is not PostAccumulateHook:
+                    gradient = _call_hook(hook, gradient)
+        at_end.update(_accumulate(leaf, gradient, create))
+
     previous_mode, mode.current.enabled = mode.current.enabled, create
     autocast = mode.current.autocast if mode.autocasting else None
     if autocast is not None:
@@ -283,10 +310,12 @@ def run(
         sent: Iterable[tuple[Any, Any]] = [(edge_to(o), _seed(o, seed)) for o, seed in zip(outputs, seeds, strict=True)]
         while True:
             for edge, gradient in sent:
-                if edge is None or gradient is None:
+                if edge is None:
                     continue
                 target, index = edge
-                if type(target) is Node:
+                if gradient is None:
+                    pass
+                elif type(target) is Node:
                     if path is None or target in path:
                         sums = received.get(target)
                         if sums is None:
@@ -298,6 +327,10 @@ def run(
                 elif path is None or edge in requested:
                     so_far = leaves.get(target)
                     leaves[target] = gradient if so_far is None else add(so_far, gradient)
+                if target in num_left:
+                    num_left[target] -= 1
+                    if num_left[target] == 0 and target in leaves:
+                        finish(target)
             if not heap:
                 break
             sent = ()
@@ -322,24 +355,30 @@ def run(
                     "pass retain_graph=True to the first backward, or compute the output again"
                 )
             node.check_versions(create)
-            if node.packed is None:
-                found = node.op.differentiate(node, gradients, create)
+            if num_left and node.packed is None and inspect_gradients is None and node.op.stream is not None:
+                sent = node.op.stream_gradients(node, gradients)  # each is passed on when it is computed
             else:
-                with node.unpacked(create):
+                if node.packed is None:
                     found = node.op.differentiate(node, gradients, create)
-            if inspect_gradients is not None:
-                inspect_gradients(node, found)
-            sent = zip(node.edges, found)
+                else:
+                    with node.unpacked(create):
+                        found = node.op.differentiate(node, gradients, create)
+                if inspect_gradients is not None:
+                    inspect_gradients(node, found)
+                sent = zip(node.edges, found)
             if not retain:
                 node.release()
+        if inputs is None:
+            for leaf in list(leaves):
+                finish(leaf)
+            for function in at_end:
+                function()
+            return []
         for leaf in leaves:
             if leaf._hooks:
                 for hook in list(leaf._hooks.values()):
                     if type(hook) is not PostAccumulateHook:
                         leaves[leaf] = _call_hook(hook, leaves[leaf])
-        if inputs is None:
-            _accumulate(leaves.items(), create)
-            return []
         requested.update(((leaf, 0), materialize(gradient)) for leaf, gradient in leaves.items())
         requested.update((edge, materialize(gradient)) for edge, gradient in ended.items())
     finally:
@@ -356,27 +395,55 @@ def _call_hook(hook: Any, gradient: Gradient | Array) -> Gradient:
     return Gradient.of(tensor if replacement is None else replacement)
 
 
-def _accumulate(gradients: Iterable[tuple[Tensor, Gradient | Array]], create: bool) -> None:
-    """Add the gradients to the ``grad`` of their leaves.
+@contextmanager
+def listening_to_leaves(listener: Callable[[Tensor], None]) -> Iterator[None]:
+    """Inside the block, backward calls ``listener(leaf)`` as soon as the ``grad`` of a leaf is complete."""
+    before, mode.current.leaf_listener = mode.current.leaf_listener, listener
+    try:
+        yield
+    finally:
+        mode.current.leaf_listener = before
+
+
+def _count_edges_to_leaves(outputs: list[Tensor]) -> dict[Tensor, int]:
+    """The number of edges to each leaf in the graph of the outputs."""
+    counts: dict[Tensor, int] = {}
+    edges = [edge_to(o) for o in outputs]
+    seen: set[Node] = set()
+    while edges:
+        edge = edges.pop()
+        if edge is None:
+            continue
+        target = edge[0]
+        if type(target) is not Node:
+            counts[target] = counts.get(target, 0) + 1
+        elif target not in seen:
+            seen.add(target)
+            edges += target.edges
+    return counts
+
+
+def _accumulate(leaf: Tensor, gradient: Gradient | Array, create: bool) -> dict[Callable[[], None], None]:
+    """Add a gradient to the ``grad`` of a leaf, and call the hooks; return the functions to call when backward ends.
 
     A leaf's first gradient is stored without a copy if it is a new array.
     """
-    tape, hooks = active.tape, []
     with _accumulation:
-        for leaf, gradient in gradients:
-            if leaf._hooks:
-                hooks += [(leaf, hook) for hook in leaf._hooks.values() if type(hook) is PostAccumulateHook]
-            before = leaf._grad
-            if before is None and type(gradient) is not Gradient:
-                leaf._grad = make_tensor(gradient)
-            else:
-                leaf._grad = _add_to_grad(before, gradient, create)
-            if tape is not None:
-                tape.record_gradient(leaf, before)
-    for leaf, hook in hooks:
+        before = leaf._grad
+        if before is None and type(gradient) is not Gradient:
+            leaf._grad = make_tensor(gradient)
+        else:
+            leaf._grad = _add_to_grad(before, gradient, create)
+        if active.tape is not None:
+            active.tape.record_gradient(leaf, before)
+    if mode.current.leaf_listener is not None:
+        mode.current.leaf_listener(leaf)
+    if not leaf._hooks:
+        return {}
+    hooks = [hook for hook in leaf._hooks.values() if type(hook) is PostAccumulateHook]
+    for hook in hooks:
         hook.function(leaf)
-    for at_end in dict.fromkeys([hook.at_end for _, hook in hooks if hook.at_end is not None]):
-        at_end()
+    return dict.fromkeys(hook.at_end for hook in hooks if hook.at_end is not None)
 
 
 def _add_to_grad(before: Tensor | None, gradient: Gradient | Array, create: bool) -> Tensor:

@@ -47,13 +47,15 @@ class _Mode(threading.local):
     may_autocast = False
     saved_hooks: Any = None
     autocast_dtypes: Mapping[str, Any] = MappingProxyType({})
+    leaf_listener: Callable[[Any], None] | None = None
 
 
 #: Of this thread: ``current.enabled``, whether ops record the graph; ``current.recomputes``, whether a forward pass runs again
 #: for its gradient (see :mod:`gpunet.autograd.checkpoint`), so that layers must not count it twice; ``current.autocast``, the
 #: kinds of devices on which ops autocast, with their half dtypes (see :mod:`gpunet.autograd.autocast`), None if there are none;
 #: ``current.may_autocast``, whether the thread has ever set it outside of a block; ``current.autocast_dtypes``, the default of
-#: these dtypes where it was set; ``current.saved_hooks``, the :class:`~gpunet.autograd.saved.saved_tensors_hooks` of the block.
+#: these dtypes where it was set; ``current.saved_hooks``, the :class:`~gpunet.autograd.saved.saved_tensors_hooks` of the block;
+#: ``current.leaf_listener``, a function that backward calls with each leaf whose gradient is complete.
 current = _Mode()
 #: Not empty while a thread may autocast.  Ops look here first, which takes less time than ``current.autocast``.
 autocasting: list[None] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -61,6 +61,15 @@ class Op:
         self, node: Node, upstream: Sequence[Gradient | Array | None], create: bool
     ) -> Sequence[Gradient | Array | None]:
         """Return the gradient of each input of ``node``, given those of its outputs; differentiable ones if ``create``."""
+        raise NotImplementedError
+
+    #: ``backward`` as a generator of (position of the input, gradient), for an op of many steps; see :meth:`stream_gradients`
+    stream: Callable[..., Iterator[tuple[int, Gradient | Array]]] | None = None
+
+    def stream_gradients(
+        self, node: Node, upstream: Sequence[Gradient | Array | None]
+    ) -> Iterator[tuple[Any, Gradient | Array]]:
+        """Return the gradients of :meth:`differentiate` with their edges, each as soon as it is computed."""
         raise NotImplementedError
 
     def check_backward(self, function: Any) -> None:
@@ -373,6 +382,13 @@ class Fused(Op):
             return self._differentiate_composed(node, [None if g is None else materialize(g) for g in upstream])
         backward: Any = self.backward
         return backward(node.saved, *map(self._received, upstream), need=node.need, **node.options)
+
+    def stream_gradients(
+        self, node: Node, upstream: Sequence[Gradient | Array | None]
+    ) -> Iterator[tuple[Any, Gradient | Array]]:
+        assert self.stream is not None
+        edges, found = node.edges, self.stream(node.saved, *map(self._received, upstream), need=node.need, **node.options)
+        return ((edges[position], gradient) for position, gradient in found)
 
     def _received(self, gradient: Gradient | Array | None) -> Gradient | None:
         """The gradient in a form that ``backward`` takes: contiguous or rows, with the scale applied unless it takes one."""

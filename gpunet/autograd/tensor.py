@@ -246,7 +246,7 @@ class Tensor(TensorMethods):
         return RemovableHandle(hooks, hook)
 
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
-        """Call ``hook(tensor)`` at the end of each backward pass that has added to the ``grad`` of this leaf.
+        """Call ``hook(tensor)`` in each backward pass that adds to the ``grad`` of this leaf, as soon as it is complete.
 
         Raises:
             GradientError: the tensor is no leaf that requires grad.
@@ -255,9 +255,7 @@ class Tensor(TensorMethods):
             raise GradientError(
                 "register_post_accumulate_grad_hook on a tensor that is no leaf that requires grad; use register_hook()"
             )
-        if self._hooks is None:
-            self._hooks = {}
-        return RemovableHandle(self._hooks, PostAccumulateHook(hook))
+        return add_post_accumulate_hook(self, hook)
 
     def retain_grad(self) -> None:
         """Make ``backward`` store the gradient in ``grad`` although this tensor is not a leaf.
@@ -418,14 +416,28 @@ def _restored(kind: type[Tensor], array: Array, requires_grad: bool, facts: Any)
 
 
 class PostAccumulateHook(NamedTuple):
-    """A hook among those of a leaf that is called with the leaf, after its gradient was accumulated.
+    """A hook among those of a leaf that is called with the leaf, as soon as its gradient was accumulated.
 
     Attributes:
-        at_end: called once in a backward pass, after all hooks of all leaves.
+        at_end: called once at the end of a backward pass.
     """
 
     function: Callable[[Tensor], None]
     at_end: Callable[[], None] | None = None
+
+
+#: Whether a leaf has had such a hook: without any, backward need not know when a leaf is complete.
+post_accumulate_hooks_exist = [False]
+
+
+def add_post_accumulate_hook(
+    leaf: Tensor, function: Callable[[Tensor], None], at_end: Callable[[], None] | None = None
+) -> RemovableHandle:
+    """Add a :class:`PostAccumulateHook` to a leaf."""
+    post_accumulate_hooks_exist[0] = True
+    if leaf._hooks is None:
+        leaf._hooks = {}
+    return RemovableHandle(leaf._hooks, PostAccumulateHook(function, at_end))
 
 
 _FIELDS = [name for name in Tensor.__slots__ if name != "__weakref__"]

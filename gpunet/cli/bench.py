@@ -37,6 +37,11 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--scaling", action="store_true", help="time over batch size and depth, instead of the cases")
     parser.add_argument(
+        "--ranks", type=int, default=argparse.SUPPRESS, metavar="N",
+        help="time data-parallel steps of a perceptron in N processes, instead of the cases: the share of a step that passes in "
+        "communication, beside PyTorch's DistributedDataParallel over gloo",
+    )  # fmt: skip
+    parser.add_argument(
         "--out", default=argparse.SUPPRESS, help="folder for the files, new or empty (default: runs/<date>-bench)"
     )
     parser.add_argument("--list", action="store_true", help="list cases and peers, and measure nothing")

@@ -48,10 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except GpunetError as error:
         print(f"gpunet: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return ERROR
     except OSError as error:
         print(f"gpunet: error: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
-        return ERROR
     except KeyboardInterrupt:
         print("gpunet: interrupted", file=sys.stderr)
+        _stop_others()
         return INTERRUPTED
+    _stop_others()
+    return ERROR
+
+
+def _stop_others() -> None:
+    """Stop the processes that a subcommand has joined."""
+    joined = sys.modules.get("gpunet.distributed.process_group")
+    if joined is not None:
+        joined.stop_others()

@@ -17,7 +17,8 @@ def add_parser(subparsers: Any) -> None:
         help="train a network on data; without options, on handwritten digits",
         description="Train a multilayer perceptron, print loss and metrics of each epoch on training and held-out rows, and "
         "write a run folder: model.safetensors (the weights of the epoch with the lowest held-out loss), checkpoint.safetensors, "
-        "metrics.jsonl, curves.png, config.json. The same seed gives the same bits, also of a run that was killed and resumed.",
+        "metrics.jsonl, curves.png, config.json. The same seed gives the same bits, also of a run that was killed and resumed. "
+        "Under mpiexec -n N the processes share each batch.",
         argument_default=argparse.SUPPRESS,
     )
     data = parser.add_argument_group("data")
@@ -73,6 +74,10 @@ def add_parser(subparsers: Any) -> None:
     training.add_argument("--device", help=_text("auto (a GPU if CUDA is ready, else the CPU), cpu, cuda, cuda:N", "device"))
     training.add_argument(
         "--seed", type=int, help=_text("seed of the split, the initial weights, the order and the dropout", "seed")
+    )
+    training.add_argument(
+        "--deterministic", action="store_true",
+        help="the same bits for 1, 2 and 4 processes: each batch is computed in four shards, whose gradients are added in a tree",
     )
     training.add_argument("--weights", help="start from a checkpoint, such as model.safetensors of an earlier run")
     run = parser.add_argument_group("run")

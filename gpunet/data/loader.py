@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import multiprocessing
@@ -16,6 +17,7 @@ from gpunet.data.block_sampler import BlockShuffleSampler
 from gpunet.data.blocks import BlockDataset, block_rows
 from gpunet.data.datasets import IterableDataset, tensor_rows
 from gpunet.data.fetch import EXHAUSTED, Recipe, make_fetcher
+from gpunet.data.parts import Cut, Parts, cut_rows, parts_of
 from gpunet.data.picklable import check_picklable
 from gpunet.data.randomness import Key, OwnRandomness
 from gpunet.data.read_ahead import read_ahead
@@ -166,13 +168,26 @@ class DataLoader:
         return len(self.sampler if self.batch_sampler is None else self.batch_sampler)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
+        return self._iterate(None)
+
+    def parts(self, cut: Cut) -> Iterator[Any]:
+        """Iterate over the batches, of which only the own shards are read: yield a :class:`gpunet.data.parts.Parts` for each.
+
+        Raises:
+            ArgumentError: workers yield batches as they come (``in_order=False``).
+        """
+        if self.num_workers and not self.in_order:
+            raise ArgumentError("DataLoader: in_order=False, but several processes must get parts of the same batches; remove it")
+        return self._iterate(cut)
+
+    def _iterate(self, cut: Cut | None) -> Iterator[Any]:
         if self._source.num_seedings != self._num_seedings:
             self._num_seedings = self._source.num_seedings
             self._key = self._key._replace(seed=self._source.initial_seed())
             self._epoch = self._num_skipped = 0
         self._current = _Position(self._epoch, self._num_skipped, self._sampler_state())
         self._epoch, self._num_skipped = self._epoch + 1, 0
-        return _Iteration(self, self._key, self._current)
+        return _Iteration(self, self._key, self._current, cut)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position: the seed, the epoch, and the number of batches that the last iteration has yielded.
@@ -265,18 +280,25 @@ class _Position:
 class _Iteration:
     """One pass over the batches."""
 
-    def __init__(self, loader: DataLoader, key: Key, position: _Position) -> None:
+    def __init__(self, loader: DataLoader, key: Key, position: _Position, cut: Cut | None) -> None:
         self._position = position
         self._loader = loader
         epoch, num_skipped = position.epoch, position.num_yielded
+        cut_by_index = cut if loader.batch_sampler is not None else None
         if loader.num_workers:
-            self._batches: Iterator[Any] = _from_workers(loader, key, epoch, num_skipped)
+            if cut_by_index is not None:
+                self._batches: Iterator[Any] = _parts_from_workers(loader, key, epoch, num_skipped, cut_by_index)
+            else:
+                self._batches = _from_workers(loader, key, epoch, num_skipped)
+            next(self._batches)  # start the workers, which then read while the caller does something else
         elif isinstance(loader.dataset, IterableDataset):
             self._batches = _in_a_row(loader, key, epoch, num_skipped)
+        elif cut_by_index is not None:
+            self._batches = _parts_by_index(loader, key, epoch, num_skipped, cut_by_index)
         else:
             self._batches = _by_index(loader, key, epoch, num_skipped)
-        if loader.num_workers:
-            next(self._batches)  # start the workers, which then read while the caller does something else
+        if cut is not None and cut_by_index is None:
+            self._batches = map(functools.partial(cut_rows, cut=cut), self._batches)
 
     def __iter__(self) -> _Iteration:
         return self
@@ -306,6 +328,27 @@ def _by_index(loader: DataLoader, key: Key, epoch: int, num_skipped: int) -> Ite
     if fetcher.reads_blocks:
         return itertools.starmap(fetcher.batch_of, read_ahead(fetcher.read, indices))
     return map(fetcher.fetch, indices)
+
+
+def _parts_by_index(loader: DataLoader, key: Key, epoch: int, num_skipped: int, cut: Cut) -> Iterator[Parts]:
+    """The own shards of the batches of a data set that is read by index, in this process."""
+    fetcher = make_fetcher(loader._recipe, None)
+    fetcher.start(key, epoch)
+    for index in _indices(loader, key, epoch, num_skipped):
+        yield parts_of(len(index), cut, lambda first, end, index=index: fetcher.fetch(index[first:end]))
+
+
+def _parts_from_workers(loader: DataLoader, key: Key, epoch: int, num_skipped: int, cut: Cut) -> Iterator[Any]:
+    """The own shards of the batches, each a task of the workers; the first item is None, and means that they have been started."""
+    batches, tasks = itertools.tee(_indices(loader, key, epoch, num_skipped))
+    shards = (index[first:end] for index in tasks for first, end in cut.bounds(len(index)) if end > first)
+    read = _from_workers(loader, key, epoch, num_skipped, shards)
+    try:
+        yield next(read)
+        for index in batches:
+            yield parts_of(len(index), cut, lambda first, end: next(read))
+    finally:
+        read.close()  # type: ignore[attr-defined]
 
 
 def _in_a_row(loader: DataLoader, key: Key, epoch: int, num_skipped: int) -> Iterator[Any]:
@@ -371,14 +414,16 @@ _END = object()
 _iterations = itertools.count()
 
 
-def _from_workers(loader: DataLoader, key: Key, epoch: int, num_skipped: int) -> Iterator[Any]:
-    """The batches that workers make; the first item is None, and means that they have been started."""
+def _from_workers(
+    loader: DataLoader, key: Key, epoch: int, num_skipped: int, indices: Iterator[Any] | None = None
+) -> Iterator[Any]:
+    """The batches that workers make, of these indices or all; the first item is None, and means that they have been started."""
     pool, iteration, is_iterable = loader._workers(key), next(_iterations), isinstance(loader.dataset, IterableDataset)
     remaining: Iterator[Task]
     if is_iterable:
         remaining = (Task(iteration, number, is_discarded=number < num_skipped) for number in itertools.count())
     else:
-        batches = _indices(loader, key, epoch, num_skipped)
+        batches = _indices(loader, key, epoch, num_skipped) if indices is None else indices
         remaining = (Task(iteration, number, index) for number, index in enumerate(batches))
     active = list(range(loader.num_workers))  # workers that have samples; an exhausted one leaves
     turn = itertools.cycle(range(loader.num_workers))

@@ -223,9 +223,14 @@ class DistributedSampler(_OrderSampler):
         seed: of the order, the same in all processes.
         drop_last: leave out samples, so that all shares have the same length; otherwise samples repeat.
 
+    Attributes:
+        pads: whether samples repeat or are left out; if False each sample is in one share, and the lengths may differ by 1.
+
     Raises:
         ArgumentError: an argument is missing or out of range.
     """
+
+    pads = True
 
     def __init__(
         self,
@@ -256,7 +261,9 @@ class DistributedSampler(_OrderSampler):
 
     @property
     def num_samples(self) -> int:
-        """The length of each share."""
+        """The length of the share."""
+        if not self.pads:
+            return len(range(self.rank, len(self.dataset), self.num_replicas))
         exact = len(self.dataset) / self.num_replicas
         return math.floor(exact) if self.drop_last else math.ceil(exact)
 
@@ -267,7 +274,7 @@ class DistributedSampler(_OrderSampler):
     def draw_order(self) -> numpy.ndarray:
         size = len(self.dataset)
         order = _permutation(size, Generator(self.seed + self.epoch)) if self.shuffle else numpy.arange(size)
-        return numpy.resize(order, self.total_size)[self.rank :: self.num_replicas]
+        return (numpy.resize(order, self.total_size) if self.pads else order)[self.rank :: self.num_replicas]
 
     def __len__(self) -> int:
         return self.num_samples

@@ -60,47 +60,60 @@ class Collective(Launchable):
 
 
 def _all_reduce(communicator: Any, x: numpy.ndarray, group: ProcessGroup, op: ReduceOp) -> None:
-    communicator.Allreduce(x.copy(), x, op=group.operation(op))
+    group.complete(communicator.Iallreduce(group.in_place, x, op=group.operation(op)), "all_reduce")
     if op is ReduceOp.AVG:
         numpy.divide(x, x.dtype.type(group.size()), out=x)
 
 
 def _reduce(communicator: Any, x: numpy.ndarray, group: ProcessGroup, op: ReduceOp, root: int) -> None:
     found = numpy.empty_like(x)
-    communicator.Reduce(x, found, op=group.operation(op), root=root)
+    group.complete(communicator.Ireduce(x, found, op=group.operation(op), root=root), "reduce")
     if group.rank() == root:
         numpy.divide(found, x.dtype.type(group.size()), out=x) if op is ReduceOp.AVG else numpy.copyto(x, found)
 
 
 def _broadcast(communicator: Any, x: numpy.ndarray, group: ProcessGroup, root: int) -> None:
-    communicator.Bcast(x, root=root)
+    group.complete(communicator.Ibcast(x, root=root), "broadcast")
 
 
 def _all_gather(communicator: Any, result: numpy.ndarray, x: numpy.ndarray, group: ProcessGroup) -> None:
-    communicator.Allgather(x, result)
+    group.complete(communicator.Iallgather(x, result), "all_gather")
 
 
 def _reduce_scatter(communicator: Any, result: numpy.ndarray, x: numpy.ndarray, group: ProcessGroup, op: ReduceOp) -> None:
-    communicator.Reduce_scatter_block(x, result, op=group.operation(op))
+    group.complete(communicator.Ireduce_scatter_block(x, result, op=group.operation(op)), "reduce_scatter")
     if op is ReduceOp.AVG:
         numpy.divide(result, result.dtype.type(group.size()), out=result)
 
 
 def _all_to_all(communicator: Any, result: numpy.ndarray, x: numpy.ndarray, group: ProcessGroup) -> None:
-    communicator.Alltoall(x, result)
+    group.complete(communicator.Ialltoall(x, result), "all_to_all")
 
 
 def _gather(communicator: Any, result: numpy.ndarray, x: numpy.ndarray, group: ProcessGroup, root: int) -> None:
-    communicator.Gather(x, result, root=root)
+    group.complete(communicator.Igather(x, result, root=root), "gather")
 
 
 def _scatter(communicator: Any, result: numpy.ndarray, x: numpy.ndarray, group: ProcessGroup, root: int) -> None:
-    communicator.Scatter(x, result, root=root)
+    group.complete(communicator.Iscatter(x, result, root=root), "scatter")
+
+
+def _tree_sum(communicator: Any, x: numpy.ndarray, group: ProcessGroup) -> None:
+    """Add pairs of neighbours, then pairs of pairs, and so on: a binary tree, of a power of two processes."""
+    other, distance = numpy.empty_like(x), 1
+    while distance < group.size():
+        peer = group.rank() ^ distance
+        received = communicator.Irecv(other, source=peer)
+        sent = communicator.Isend(x, dest=peer)
+        group.complete(received, "tree_sum")
+        group.complete(sent, "tree_sum")
+        numpy.add(x, other, out=x)  # both get the same bits: addition is commutative
+        distance *= 2
 
 
 ALL_REDUCE, REDUCE, BROADCAST = Collective(_all_reduce), Collective(_reduce), Collective(_broadcast)
 ALL_GATHER, REDUCE_SCATTER, ALL_TO_ALL = Collective(_all_gather), Collective(_reduce_scatter), Collective(_all_to_all)
-GATHER, SCATTER = Collective(_gather), Collective(_scatter)
+GATHER, SCATTER, TREE_SUM = Collective(_gather), Collective(_scatter), Collective(_tree_sum)
 
 
 #: Unfinished work, whose memory MPI still uses, also if nobody waits for it.
@@ -113,10 +126,14 @@ class Work:
     Args:
         request: of mpi4py; None for work that is done.
         finish: called once the request has completed.
+        group: of the request.
+        function: that the user called, for messages.
     """
 
-    def __init__(self, request: Any = None, finish: Callable[[], None] | None = None) -> None:
-        self._request, self._finish = request, finish
+    def __init__(
+        self, request: Any = None, finish: Callable[[], None] | None = None, group: ProcessGroup | None = None, function: str = ""
+    ) -> None:
+        self._request, self._finish, self._group, self._function = request, finish, group, function
         if request is not None:
             _pending.difference_update([work for work in _pending if work.is_completed()])
             _pending.add(self)
@@ -124,7 +141,8 @@ class Work:
     def wait(self, timeout: Any = None) -> bool:
         """Wait until the work is done."""
         if self._request is not None:
-            self._request.Wait()
+            assert self._group is not None
+            self._group.complete(self._request, self._function)
             self._end()
         return True
 
@@ -378,7 +396,7 @@ def isend(tensor: Tensor, dst: int, group: Any = None, tag: int = 0) -> Work:
     """Send a tensor to process ``dst``, and go on; the returned work is done when it is on its way."""
     found, peer = _peer("isend", group, "dst", dst)
     sent = _bytes_of("isend", _check("isend", "tensor", tensor)).copy()
-    return Work(found.communicator.Isend(sent.view(numpy.uint8).reshape(-1), dest=peer, tag=tag))
+    return Work(found.communicator.Isend(sent.view(numpy.uint8).reshape(-1), dest=peer, tag=tag), None, found, "isend")
 
 
 def irecv(tensor: Tensor, src: int, group: Any = None, tag: int = 0) -> Work:
@@ -392,7 +410,7 @@ def irecv(tensor: Tensor, src: int, group: Any = None, tag: int = 0) -> Work:
             COPY(x.array, devices.move(memory, devices.of(x.array)))
         bump_version(x)
 
-    return Work(found.communicator.Irecv(memory.view(numpy.uint8).reshape(-1), source=peer, tag=tag), finish)
+    return Work(found.communicator.Irecv(memory.view(numpy.uint8).reshape(-1), source=peer, tag=tag), finish, found, "irecv")
 
 
 def send(tensor: Tensor, dst: int, group: Any = None, tag: int = 0) -> None:

@@ -19,7 +19,7 @@ def all_gather_object(object_list: list[Any], obj: Any, group: Any = None) -> No
     """Fill ``object_list`` with the objects of all processes."""
     found = member("all_gather_object", group)
     _check_length("all_gather_object", "object_list", object_list, found.size())
-    object_list[:] = found.communicator.allgather(obj)
+    object_list[:] = found.gather_objects(obj, "all_gather_object")
 
 
 def gather_object(obj: Any, object_gather_list: list[Any] | None = None, dst: int = 0, group: Any = None) -> None:
@@ -28,7 +28,7 @@ def gather_object(obj: Any, object_gather_list: list[Any] | None = None, dst: in
     root = rank_in("gather_object", found, "dst", dst)
     if found.rank() == root:
         _check_length("gather_object", "object_gather_list", object_gather_list, found.size())
-    gathered = found.communicator.gather(obj, root=root)
+    gathered = found.gather_objects(obj, "gather_object")
     if found.rank() == root and object_gather_list is not None:
         object_gather_list[:] = gathered
 
@@ -38,7 +38,8 @@ def broadcast_object_list(object_list: list[Any], src: int = 0, group: Any = Non
     found = member("broadcast_object_list", group)
     if not isinstance(object_list, list):
         raise ArgumentError(f"broadcast_object_list: object_list={object_list!r}; expected a list, whose objects are replaced")
-    received = found.communicator.bcast(object_list, root=rank_in("broadcast_object_list", found, "src", src))
+    root = rank_in("broadcast_object_list", found, "src", src)
+    received = found.broadcast_object(object_list, root, "broadcast_object_list")
     if len(received) != len(object_list):
         raise ArgumentError(
             f"broadcast_object_list: this process has a list of {len(object_list)}, process {src} one of {len(received)}; expected "
@@ -57,4 +58,5 @@ def scatter_object_list(
         _check_length("scatter_object_list", "scatter_object_input_list", scatter_object_input_list, found.size())
     if not scatter_object_output_list:
         raise ArgumentError("scatter_object_list: scatter_object_output_list is empty; expected a list of one")
-    scatter_object_output_list[0] = found.communicator.scatter(scatter_object_input_list, root=root)
+    values = found.broadcast_object(scatter_object_input_list, root, "scatter_object_list")
+    scatter_object_output_list[0] = values[found.rank()]

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pickle
 import sys
 from collections.abc import Sequence
 from enum import Enum
 from types import ModuleType
 from typing import Any
 
+import numpy
+
+from gpunet.distributed.waiting import Watch, limit_of, wait_for
 from gpunet.errors import ArgumentError, DtypeError, MissingDependencyError, ProcessError
 
 __all__ = [
@@ -44,46 +48,38 @@ class ReduceOp(Enum):
 
 
 class _Alone:
-    """The communicator of a process without others: mpi4py's methods that collectives call."""
+    """The communicator of a process without others: mpi4py's methods that collectives call, whose requests are complete."""
 
-    def Allreduce(self, send: Any, receive: Any, op: Any = None) -> None:
+    def Iallreduce(self, send: Any, receive: Any, op: Any = None) -> None:
+        if send is not None:  # else it is in place
+            receive[...] = send
+
+    def Ireduce(self, send: Any, receive: Any, op: Any = None, root: int = 0) -> None:
         receive[...] = send
 
-    def Reduce(self, send: Any, receive: Any, op: Any = None, root: int = 0) -> None:
-        receive[...] = send
-
-    def Bcast(self, array: Any, root: int = 0) -> None:
+    def Ibcast(self, array: Any, root: int = 0) -> None:
         """Do nothing: there are no other processes."""
 
-    def Allgather(self, send: Any, receive: Any) -> None:
+    def Iallgather(self, send: Any, receive: Any) -> None:
         receive.reshape(-1)[...] = send.reshape(-1)
 
-    def Gather(self, send: Any, receive: Any, root: int = 0) -> None:
-        self.Allgather(send, receive)
+    def Igather(self, send: Any, receive: Any, root: int = 0) -> None:
+        self.Iallgather(send, receive)
 
-    def Scatter(self, send: Any, receive: Any, root: int = 0) -> None:
-        self.Allgather(send, receive)
+    def Iscatter(self, send: Any, receive: Any, root: int = 0) -> None:
+        self.Iallgather(send, receive)
 
-    def Reduce_scatter_block(self, send: Any, receive: Any, op: Any = None) -> None:
-        self.Allgather(send, receive)
+    def Ireduce_scatter_block(self, send: Any, receive: Any, op: Any = None) -> None:
+        self.Iallgather(send, receive)
 
-    def Alltoall(self, send: Any, receive: Any) -> None:
-        self.Allgather(send, receive)
+    def Ialltoall(self, send: Any, receive: Any) -> None:
+        self.Iallgather(send, receive)
 
-    def Barrier(self) -> None:
+    def Iallgatherv(self, send: Any, receive: Any) -> None:
+        self.Iallgather(send, receive[0])
+
+    def Ibarrier(self) -> None:
         """Return at once: there are no other processes."""
-
-    def allgather(self, value: Any) -> list[Any]:
-        return [value]
-
-    def gather(self, value: Any, root: int = 0) -> list[Any]:
-        return [value]
-
-    def bcast(self, value: Any, root: int = 0) -> Any:
-        return value
-
-    def scatter(self, values: Any, root: int = 0) -> Any:
-        return values[0]
 
 
 class ProcessGroup:
@@ -93,10 +89,12 @@ class ProcessGroup:
         communicator: of mpi4py, or one of a process alone.
         ranks: ranks of the members in the group of all processes, in the order of their ranks in this one.
         rank: of this process in the group.
+        waited: the seconds that this process has waited for the others.
     """
 
     def __init__(self, communicator: Any, ranks: Sequence[int], rank: int, mpi: ModuleType | None) -> None:
         self.communicator, self.ranks, self._rank, self._mpi = communicator, list(ranks), rank, mpi
+        self.waited = 0.0
 
     @classmethod
     def alone(cls) -> ProcessGroup:
@@ -116,6 +114,37 @@ class ProcessGroup:
         """MPI's operation; an average is a sum that is divided."""
         return None if self._mpi is None else getattr(self._mpi, "SUM" if op is ReduceOp.AVG else op.value)
 
+    @property
+    def in_place(self) -> Any:
+        """What MPI takes in place of an array to send that is the one to receive, too."""
+        return None if self._mpi is None else self._mpi.IN_PLACE
+
+    def complete(self, request: Any, function: str) -> None:
+        """Wait until a request of :attr:`communicator` is complete.
+
+        Args:
+            function: that the user called, for the message at the time limit.
+        """
+        self.waited += wait_for(request, _World.watch, function)
+
+    def gather_objects(self, value: Any, function: str) -> list[Any]:
+        """Return the objects of all processes, which are pickled, in the order of their ranks."""
+        sent = numpy.frombuffer(pickle.dumps(value), numpy.uint8)
+        counts = numpy.empty(self.size(), numpy.int64)
+        self.complete(self.communicator.Iallgather(numpy.array([sent.size], numpy.int64), counts), function)
+        received = numpy.empty(int(counts.sum()), numpy.uint8)
+        self.complete(self.communicator.Iallgatherv(sent, [received, counts.tolist()]), function)
+        return [pickle.loads(part.tobytes()) for part in numpy.split(received, counts.cumsum()[:-1])]
+
+    def broadcast_object(self, value: Any, root: int, function: str) -> Any:
+        """Return the object of a process, which is pickled; the others' ``value`` has no effect."""
+        sent = numpy.frombuffer(pickle.dumps(value), numpy.uint8) if self._rank == root else None
+        size = numpy.array([0 if sent is None else sent.size], numpy.int64)
+        self.complete(self.communicator.Ibcast(size, root=root), function)
+        content = numpy.empty(int(size[0]), numpy.uint8) if sent is None else sent.copy()
+        self.complete(self.communicator.Ibcast(content, root=root), function)
+        return value if self._rank == root else pickle.loads(content.tobytes())
+
     def __repr__(self) -> str:
         return f"<ProcessGroup {self.name()}: rank {self._rank} of {self.size()}>"
 
@@ -130,6 +159,7 @@ class _World:
     """The group of all processes, once it is initialized."""
 
     group: ProcessGroup | None = None
+    watch: Watch | None = None
     excepthook: Any = None
 
 
@@ -161,12 +191,14 @@ def init_process_group(
 ) -> None:  # fmt: skip
     """Join the processes that ``mpiexec`` started; a process that was started alone is a group of one.
 
-    From then on, an error that ends one process stops all of them.
+    From then on, an error that ends one process stops all of them, and so does a process that does not answer.
 
     Args:
         backend: "mpi", "auto" or None; PyTorch's "nccl", "gloo" and "ucc" are taken as well.  All communicate over MPI.
+        timeout: a timedelta or seconds; a process that waits longer for others names them and stops all.  By default the variable
+            GPUNET_DISTRIBUTED_TIMEOUT, or 25 seconds.
         world_size, rank: what the script expects, if not -1.  The variables WORLD_SIZE and RANK of torchrun count likewise.
-        init_method, timeout, store, group_name, pg_options, device_id: have no effect: MPI knows the other processes.
+        init_method, store, group_name, pg_options, device_id: have no effect: MPI knows the other processes.
 
     Raises:
         ArgumentError: the processes that were started are others than the script expects.
@@ -178,6 +210,7 @@ def init_process_group(
         raise ArgumentError(f"init_process_group: backend={backend!r}; expected one of {', '.join(map(repr, _BACKENDS))}")
     if _World.group is not None:
         raise ProcessError("init_process_group: the process group is initialized already; call destroy_process_group() first")
+    limit = limit_of(timeout)
     found = _world("mpi" if backend == "mpi" else "")
     expected = world_size if world_size != -1 else from_environment(("WORLD_SIZE",))
     if expected is not None and expected != found.size():
@@ -189,6 +222,7 @@ def init_process_group(
         raise ArgumentError(f"init_process_group: rank={rank}, but MPI has given this process rank {found.rank()}")
     _World.group = group.WORLD = found  # type: ignore[assignment]
     if found.size() > 1:
+        _World.watch = Watch(found.communicator.Dup(), limit)
         _World.excepthook, sys.excepthook = sys.excepthook, _print_and_stop
 
 
@@ -208,6 +242,13 @@ def _world(backend: str) -> ProcessGroup:
         return ProcessGroup.alone()
     communicator = MPI.COMM_WORLD.Dup()
     return ProcessGroup(communicator, range(communicator.Get_size()), communicator.Get_rank(), MPI)
+
+
+def launched_group() -> ProcessGroup:
+    """The group of all processes that a launcher has started, which is initialized if need be; else that of a process alone."""
+    if _World.group is None and (from_environment(_SIZES) or 1) > 1:
+        init_process_group()
+    return _World.group or ProcessGroup.alone()
 
 
 def _print_and_stop(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
@@ -232,8 +273,11 @@ def destroy_process_group(group: ProcessGroup | None = None) -> None:
             sys.excepthook, _World.excepthook = _World.excepthook, None
         _World.group = globals()["group"].WORLD = None
     if found.size() > 1:
-        found.communicator.Barrier()
+        found.complete(found.communicator.Ibarrier(), "destroy_process_group")
         found.communicator.Free()
+    if _World.group is None and _World.watch is not None:
+        _World.watch.communicator.Free()
+        _World.watch = None
 
 
 def new_group(
@@ -347,7 +391,8 @@ def barrier(group: Any = None, async_op: bool = False, device_ids: Any = None) -
     """
     if async_op:
         raise ArgumentError("barrier: async_op=True; expected False, since a barrier waits")
-    member("barrier", group).communicator.Barrier()
+    found = member("barrier", group)
+    found.complete(found.communicator.Ibarrier(), "barrier")
 
 
 def is_mpi_available() -> bool:

@@ -24,6 +24,7 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Device
 from gpunet.captured.ir import tree_map
 from gpunet.data.randomness import OwnRandomness, preserved_globals
+from gpunet.distributed.process_group import ProcessGroup
 from gpunet.errors import ArgumentError, DeviceError, GpunetError, ShapeError
 from gpunet.estimators.batches import Batches
 from gpunet.estimators.checks import Rule, check_parameters, check_weights
@@ -250,7 +251,7 @@ class NetworkEstimator(BaseEstimator):
         options = self._trainer_options()
         trainer = FitTrainer(
             self.module_, loss, optimizer, restore_best=False, progress=bool(self.verbose),
-            capture=self.capture if epochs * len(batches) >= _LEAST_RECORDED else False,
+            capture=self.capture if epochs * len(batches) >= _LEAST_RECORDED else False, process_group=ProcessGroup.alone(),
             callbacks=[curves, *options.pop("callbacks", ())], **options,
         )  # fmt: skip
         history = trainer.fit(batches, epochs=epochs)

@@ -312,6 +312,14 @@ class Streams(NamedTuple):
     states: dict[Device, Array]
 
 
+class Share(NamedTuple):
+    """Rows of a batch: those of one of several processes."""
+
+    first: int  # the rows before
+    rows: int
+    total: int  # rows of the whole batch
+
+
 def _new_seed() -> int:
     """A number of 63 bits from the operating system."""
     return int.from_bytes(os.urandom(8), "little") >> 1
@@ -334,6 +342,7 @@ class Generator:
         self.device = devices.CPU if device is None else Device(device)
         self._states: dict[Device, Array] = {}
         self.num_seedings = 0  # how often it was seeded
+        self.share: Share | None = None
         self.manual_seed(_new_seed() if seed is None else seed)
 
     def manual_seed(self, seed: int) -> Generator:
@@ -462,16 +471,68 @@ class Generator:
         self.fill(random_integers, words, low=0, high=2**62)
         return numpy.random.Generator(numpy.random.Philox(numpy.random.SeedSequence(words.tolist())))
 
-    def fill(self, draw: Any, out: Array, *arrays: Array, **options: Any) -> None:
+    @contextmanager
+    def sharing(self, first: int, rows: int, total: int) -> Iterator[None]:
+        """Inside the block each draw takes, of the numbers for a batch, those for some of its rows, and passes the numbers for all.
+
+        So what a process draws for its rows of a batch are the numbers that one process draws for these rows.
+
+        Args:
+            first: rows of the batch before.
+            rows: 1 or more; a tensor of n numbers has n / rows of them for each row, row by row.
+            total: rows of the batch.
+        """
+        before, self.share = self.share, Share(first, rows, total)
+        try:
+            yield
+        finally:
+            self.share = before
+
+    def num_before(self, size: int, per_block: int) -> int:
+        """How many numbers in the first block of a draw of ``size`` numbers are for the rows before (see :meth:`sharing`)."""
+        return 0 if self.share is None else ceil_div(size, self.share.rows) * self.share.first % per_block
+
+    def position_of_share(self, state: Array, size: int, per_block: int, per_advance: int) -> Array:
+        """Return the position of the block that a draw of ``size`` numbers begins in, and pass the numbers for all rows.
+
+        Args:
+            per_block: numbers that the launch draws from a block.
+            per_advance: numbers for which the stream advances by a block.
+        """
+        assert self.share is not None
+        per_row = ceil_div(size, self.share.rows)
+        position = empty(state.shape, state.dtype, state)
+        COPY_STATE(position, state)
+        random_advance(position, blocks=per_row * self.share.first // per_block)
+        random_advance(state, blocks=ceil_div(per_row * self.share.total, per_advance))
+        return position
+
+    def rewind(self, mark: Array) -> None:
+        """Continue from a :meth:`mark`."""
+        COPY_STATE(self.state_for_launch(devices.of(mark)), mark)
+
+    def fill(self, draw: Any, out: Array, *arrays: Array, per_advance: int = 4, **options: Any) -> None:
         """Fill ``out`` by launching ``draw``, one of the ``random_*`` kernels, and advance the counter.
 
         Args:
             arrays: those between ``out`` and the state of the generator.
+            per_advance: numbers for which the stream advances by a block.
         """
         state = self.state_for_launch(devices.of(out))
         with numpy.errstate(all="ignore"):  # a number outside the range of a half is infinite
-            draw(out, *arrays, state, **options)
-        random_advance(state, blocks=ceil_div(out.size, 4))
+            if self.share is None:
+                draw(out, *arrays, state, **options)
+                random_advance(state, blocks=ceil_div(out.size, per_advance))
+                return
+            per_block = 8 if draw is random_bernoulli else 4
+            position = self.position_of_share(state, out.size, per_block, per_advance)
+            before = self.num_before(out.size, per_block)
+            if arrays or not before:  # a draw by weights takes the numbers from the start of the block
+                draw(out, *arrays, position, **options)
+                return
+            wide = empty((before + out.size,), out.dtype, out)
+            draw(wide, position, **options)
+            COPY_STATE(out, wide[before:].reshape(out.shape))
 
 
 default_generator = Generator()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
-import functools
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from gpunet.autograd import COPY, FILL, Tensor, bump_version, make_tensor, no_grad
-from gpunet.autograd.tensor import PostAccumulateHook, RemovableHandle
+from gpunet.autograd import COPY, Tensor, bump_version, make_tensor, no_grad
+from gpunet.autograd.tensor import add_post_accumulate_hook
 from gpunet.backend import devices
-from gpunet.distributed.collectives import ALL_REDUCE, broadcast
+from gpunet.distributed.agreement import check_equal, tensor_facts
+from gpunet.distributed.buckets import Buckets
+from gpunet.distributed.collectives import broadcast
 from gpunet.distributed.process_group import ProcessGroup, ReduceOp, member
-from gpunet.errors import ArgumentError, DtypeError, GradientError, ProcessError
+from gpunet.errors import ArgumentError, DtypeError, GradientError
 from gpunet.launch.memory import empty
 from gpunet.launch.tape import active, graph_break
 from gpunet.nn.module import Module
@@ -53,15 +53,16 @@ class DistributedDataParallel(Module):
     """Train ``module`` in all processes of a group, each on its own batches: backward leaves the mean gradient of the processes.
 
     The parameters and buffers of the first process replace those of the others at the start, and its buffers at each forward.
-    Gradients travel together: a vector for each dtype, in buckets.  With a loss that is a mean, and batches of one size in all
-    processes, the gradient is that of the joined batch.  The same number of processes gives the same bits.
+    Gradients travel together, in vectors that leave as soon as they are complete, while backward still runs.  With a loss that is a
+    mean, and batches of one size in all processes, the gradient is that of the joined batch.  The same number of processes gives
+    the same bits.
 
     Args:
         module: the module; its parameters have the names that begin with "module.".
         device_ids: None, or a list of one GPU.
         broadcast_buffers: let the processes have the buffers of the first one.
         process_group: the group, by default of all processes.
-        bucket_cap_mb: megabytes of gradients that travel together.
+        bucket_cap_mb: megabytes of gradients that travel together; 25 by default, and 1 for those that are complete first.
         find_unused_parameters: a parameter without a gradient in some processes gets the mean of the others' and 0, and without one
             in all of them keeps its ``grad``; else that is an error in all processes.
         output_device, dim, check_reduction, gradient_as_bucket_view, static_graph, delay_all_reduce_named_params,
@@ -84,10 +85,9 @@ class DistributedDataParallel(Module):
         self.process_group: ProcessGroup = member("DistributedDataParallel", process_group)
         if device_ids is not None and len(device_ids) > 1:
             raise ArgumentError(f"DistributedDataParallel: device_ids={list(device_ids)}; expected one GPU in each process")
-        limit = 25.0 if bucket_cap_mb is None else float(bucket_cap_mb)
-        if not limit > 0:
+        if bucket_cap_mb is not None and not float(bucket_cap_mb) > 0:
             raise ArgumentError(f"DistributedDataParallel: bucket_cap_mb={bucket_cap_mb!r}; expected a positive number")
-        self.module, self._bucket_bytes = module, limit * 2**20
+        self.module, self._bucket_megabytes = module, bucket_cap_mb
         self.broadcast_buffers, self.find_unused_parameters, self.require_backward_grad_sync = (
             broadcast_buffers, find_unused_parameters, True
         )  # fmt: skip
@@ -101,32 +101,24 @@ class DistributedDataParallel(Module):
 
     def _check_equal(self) -> None:
         """Compare the names, shapes and dtypes of the parameters and buffers of all processes."""
-        named = [*self.module.named_parameters(), *self.module.named_buffers()]
-        own = "\n".join(f"{name} {tuple(t.shape)} {t.dtype} {t.requires_grad}" for name, t in named)
-        digests = self.process_group.communicator.allgather(hashlib.sha256(own.encode()).hexdigest())
-        others = [self.process_group.ranks[i] for i, digest in enumerate(digests) if digest != digests[0]]
-        if others:
-            raise ProcessError(
-                f"DistributedDataParallel: the parameters or buffers of rank {', '.join(map(str, others))} differ in name, shape "
-                f"or dtype from those of rank {self.process_group.ranks[0]}; build the same module in all processes"
-            )
+        named = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        check_equal("DistributedDataParallel", self.process_group, tensor_facts(named), "build the same module in all processes")
 
     def _attach(self) -> None:
         """Collect the gradients of the module's parameters from now on."""
-        trained = [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
-        self._buckets = list(_buckets(trained[::-1], self._bucket_bytes))
-        self._arrived: set[str] = set()
-        for name, parameter in trained:
-            if parameter._hooks is None:
-                parameter._hooks = {}
-            RemovableHandle(parameter._hooks, PostAccumulateHook(functools.partial(self._arrive, name), self._reduce))
+        self._trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        backwards = [*self._trained.values()][::-1]
+        self._buckets = Buckets(backwards, self.process_group, ReduceOp.AVG, self._bucket_megabytes)
+        self._arrived: set[int] = set()
+        for parameter in self._trained.values():
+            add_post_accumulate_hook(parameter, self._arrive, self._reduce)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DistributedDataParallel:
         """A copy of the module in the same group, with gradients of its own."""
         made = type(self).__new__(type(self))
         memo[id(self)] = made
         Module.__init__(made)
-        made.process_group, made._bucket_bytes = self.process_group, self._bucket_bytes
+        made.process_group, made._bucket_megabytes = self.process_group, self._bucket_megabytes
         made.broadcast_buffers, made.find_unused_parameters = self.broadcast_buffers, self.find_unused_parameters
         made.require_backward_grad_sync = self.require_backward_grad_sync
         made.module = copy.deepcopy(self.module, memo)
@@ -137,6 +129,8 @@ class DistributedDataParallel(Module):
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Call the module."""
+        if self.require_backward_grad_sync:
+            self._buckets.restart()
         if self.broadcast_buffers and self.require_backward_grad_sync:
             for buffer in self.module.buffers():
                 broadcast(buffer, self.process_group.ranks[0], self.process_group)
@@ -151,68 +145,47 @@ class DistributedDataParallel(Module):
         finally:
             self.require_backward_grad_sync = before
 
-    def _arrive(self, name: str, parameter: Tensor) -> None:
-        self._arrived.add(name)
+    def _arrive(self, parameter: Tensor) -> None:
+        self._arrived.add(id(parameter))
+        if self.require_backward_grad_sync:
+            self._buckets.arrive(parameter)
 
     def _reduce(self) -> None:
         """Replace the gradients by their means over the processes."""
         if not self.require_backward_grad_sync:
             return
         arrived, self._arrived = self._arrived, set()
+        absent = {id(p) for p in self._trained.values()} - arrived
+        if absent:
+            graph_break("a step with parameters that have no gradient", "use all parameters in the loss")
+        missing: set[int] = set()
         with no_grad():
-            missing = [name for bucket in self._buckets for name in self._reduce_bucket(bucket, arrived)]
+            self._buckets.send_rest(absent)
+            for bucket in self._buckets.receive():
+                if active.tape is not None and not absent:
+                    shares = [1.0] * len(bucket.parameters)
+                else:
+                    shares = devices.to_host(bucket.shares).real.astype("float64").tolist()
+                missing |= {id(p) for p, share in zip(bucket.parameters, shares) if share < 1.0}
+                for p, part, share in zip(bucket.parameters, bucket.parts, shares):
+                    if share:
+                        _set_gradient(p, part)
         if missing and not self.find_unused_parameters:
+            names = [name for name, p in reversed(self._trained.items()) if id(p) in missing]
             raise GradientError(
-                f"DistributedDataParallel: backward has computed no gradient, in some or all processes, for {', '.join(missing)}; "
+                f"DistributedDataParallel: backward has computed no gradient, in some or all processes, for {', '.join(names)}; "
                 "use all parameters in the loss, pass find_unused_parameters=True, or freeze them by requires_grad_(False) before "
                 "DistributedDataParallel"
             )
 
-    def _reduce_bucket(self, bucket: list[tuple[str, Tensor]], arrived: set[str]) -> list[str]:
-        """Average the gradients of a bucket; return the names of the parameters that lack one in some process.
 
-        One number for each parameter, 1 where this process has computed its gradient, travels behind the gradients.
-        """
-        is_complete = all(name in arrived for name, _ in bucket)
-        if not is_complete:
-            graph_break("a step with parameters that have no gradient", "use all parameters in the loss")
-        like = bucket[0][1].array
-        size = sum(p.array.size for _, p in bucket)
-        flat = empty((size + len(bucket),), like.dtype, like)
-        parts, start = [], 0
-        for place, (name, p) in enumerate(bucket):
-            parts.append(flat[start : start + p.array.size].reshape(p.array.shape))
-            start += p.array.size
-            FILL(flat[size + place : size + place + 1], value=float(name in arrived))
-            if p.grad is None:
-                FILL(parts[-1], value=0)
-            else:
-                COPY(parts[-1], p.grad.array)
-        ALL_REDUCE(flat, group=self.process_group, op=ReduceOp.AVG)
-        if active.tape is not None and is_complete:
-            shares = [1.0] * len(bucket)
-        else:
-            shares = devices.to_host(flat[size:]).real.astype("float64").tolist()
-        for (_, p), part, share in zip(bucket, parts, shares):
-            if share:
-                gradient = make_tensor(empty(p.array.shape, p.array.dtype, p.array)) if p.grad is None else p.grad
-                COPY(gradient.array, part)
-                bump_version(gradient)
-                p.grad = gradient
-        return [name for (name, _), share in zip(bucket, shares) if share < 1.0]
-
-
-def _buckets(parameters: Sequence[tuple[str, Tensor]], limit: float) -> Iterator[list[tuple[str, Tensor]]]:
-    """The named parameters in order, in lists of one dtype and device of up to ``limit`` bytes, or of one parameter."""
-    open_buckets: dict[Any, list[tuple[str, Tensor]]] = {}
-    for name, p in parameters:
-        key = (p.dtype, p.device)
-        bucket = open_buckets.setdefault(key, [])
-        if bucket and sum(q.array.nbytes for _, q in bucket) + p.array.nbytes > limit:
-            yield bucket
-            bucket = open_buckets[key] = []
-        bucket.append((name, p))
-    yield from open_buckets.values()
+def _set_gradient(parameter: Tensor, value: Any) -> None:
+    gradient = parameter.grad
+    if gradient is None:
+        gradient = make_tensor(empty(value.shape, value.dtype, value))
+    COPY(gradient.array, value)
+    bump_version(gradient)
+    parameter.grad = gradient
 
 
 def _check_module(function: str, module: Any) -> None:

@@ -144,8 +144,13 @@ def drop(x, position=None, *, probability, scale, need):
     if position is not None:
         dropout_drawn(y, None, position, None, x, **options, advances=False)
         return y, (position,)
+    state = default_generator.state_for_launch(devices.of(x))
+    if default_generator.share is not None:
+        position = default_generator.position_of_share(state, x.size, 8, 8)
+        dropout_drawn(y, None, position, None, x, **options, advances=False)
+        return y, (position,)
     start = empty((2,), numpy.uint64, x) if need[0] else None
-    dropout_drawn(y, start, default_generator.state_for_launch(devices.of(x)), ticket(x), x, **options, advances=True)
+    dropout_drawn(y, start, state, ticket(x), x, **options, advances=True)
     return y, (start,)
 
 
@@ -165,16 +170,18 @@ def _(saved, dy, *, probability, scale, need):
 # ---- draws ------------------------------------------------------------------------------------------------------------
 
 
-def _noise(x: Tensor, lead: int, p: float, scale: float) -> Tensor:
+def _noise(x: Tensor, lead: int, p: float, scale: float, per_advance: int = 4) -> Tensor:
     """0 with probability p and ``scale`` otherwise, a number for each index of the first ``lead`` dimensions of x."""
     mask = empty((*x.array.shape[:lead], *(1,) * (x.ndim - lead)), numpy.bool_, x.array)
-    default_generator.fill(random_bernoulli, mask, probability=1.0 - p)
+    default_generator.fill(random_bernoulli, mask, per_advance=per_advance, probability=1.0 - p)
     return masked_scale(ones(*mask.shape, dtype=x.dtype, device=x.device), make_tensor(mask), scale=scale)
 
 
 def _drop(x: Tensor, p: float, lead: int) -> Tensor:
     scale = 0.0 if p == 1.0 else 1.0 / (1.0 - p)
-    return drop(x, probability=1.0 - p, scale=scale) if lead == x.ndim else x * _noise(x, lead, p, scale)
+    if lead == x.ndim and not default_generator.num_before(x.array.size, 8):
+        return drop(x, probability=1.0 - p, scale=scale)
+    return x * _noise(x, lead, p, scale, 8 if lead == x.ndim else 4)  # 8 as drop() advances
 
 
 #: SELU of -infinity is -_SATURATION, its scale times its alpha (Klambauer et al. 2017).

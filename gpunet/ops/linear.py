@@ -203,9 +203,8 @@ def linear_chain(x, *parameters, activations, need):
     return x, tuple(saved)
 
 
-@linear_chain.backward
-def _(saved, dy, *, activations, need):
-    gradients: list[Any] = [None] * len(need)
+def _chain_gradients(saved, dy, *, activations, need):
+    """Yield the position of each input that needs a gradient, and its gradient, from the last layer on."""
     first = need.index(True)
     (name, alpha), dz, scale = activations[-1], dy.array, dy.scale
     if name != "identity":
@@ -215,11 +214,24 @@ def _(saved, dy, *, activations, need):
         x, w = saved[3 * layer], saved[3 * layer + 1]
         at_w, at_b = 1 + 2 * layer, 2 + 2 * layer
         if need[at_w] or need[at_b]:
-            gradients[at_w], gradients[at_b] = weight_gradients(dz, x, scale, need[at_b])
+            dw, db = weight_gradients(dz, x, scale, need[at_b])
+            yield at_w, dw
+            if need[at_b]:
+                yield at_b, db
         if first > 2 * layer:
-            return gradients
+            return
         dz = input_gradient(dz, w, saved[3 * layer - 1], *activations[layer - 1]) if layer else input_gradient(dz, w)
-    gradients[0] = dz if scale is None else Gradient(dz, scale)
+    yield 0, dz if scale is None else Gradient(dz, scale)
+
+
+linear_chain.op.stream = _chain_gradients
+
+
+@linear_chain.backward
+def _(saved, dy, *, activations, need):
+    gradients: list[Any] = [None] * len(need)
+    for position, gradient in _chain_gradients(saved, dy, activations=activations, need=need):
+        gradients[position] = gradient
     return gradients
 
 

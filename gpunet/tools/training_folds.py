@@ -16,6 +16,8 @@ import numpy
 
 import gpunet
 from gpunet.backend.devices import Device
+from gpunet.distributed.agreement import on_first
+from gpunet.distributed.process_group import launched_group
 from gpunet.errors import CheckpointError
 from gpunet.tools import training_run
 from gpunet.tools.training_options import Options, of_run
@@ -28,7 +30,8 @@ def run(options: Options) -> int:
         return training_run.run(options)
     setup = training_run.prepare(options)
     training_run.make_parts(options, setup, Device(options.device))  # raises before there is a folder
-    with RunFolder(new_folder(options.out, setup.dataset.name)) as folder:
+    path = on_first(launched_group(), lambda: str(new_folder(options.out, setup.dataset.name)), "gpunet train")
+    with training_run.hold(path) as folder:
         _write(folder, options)
         return _train(options, folder)
 
@@ -39,12 +42,12 @@ def resume(path: str) -> int:
     Raises:
         CheckpointError: the folder is not one of a run or of folds.
     """
-    if not (Path(path) / FOLDS).exists():
+    if not on_first(launched_group(), (Path(path) / FOLDS).exists, "gpunet train"):
         return training_run.resume(path)
-    options = of_run(read_json(Path(path), FOLDS), path)
+    options = of_run(on_first(launched_group(), lambda: read_json(Path(path), FOLDS), "gpunet train"), path)
     if options.folds is None:
         raise CheckpointError(f"{Path(path) / FOLDS} is damaged: it has no number of folds")
-    with RunFolder(path) as folder:
+    with training_run.hold(path) as folder:
         return _train(options, folder)
 
 
@@ -53,14 +56,16 @@ def _train(options: Options, folder: RunFolder) -> int:
     assert options.folds is not None
     paths = [folder.path / f"fold-{number}" for number in range(1, options.folds + 1)]
     for number, path in enumerate(paths, 1):
-        print(f"---- fold {number} of {options.folds}", flush=True)
-        if (path / CONFIG).exists():
+        _say(f"---- fold {number} of {options.folds}")
+        if on_first(launched_group(), (path / CONFIG).exists, "gpunet train"):
             code = training_run.resume(str(path))
         else:
             code = training_run.run(replace(options, fold=number, out=str(path)))
         if code:
-            print(f"continue all folds with: gpunet train --resume {os.path.relpath(folder.path)}", flush=True)
+            _say(f"continue all folds with: gpunet train --resume {os.path.relpath(folder.path)}")
             return code
+    if not training_run.is_first():
+        return 0
     rows = [_best(path) for path in paths]
     figures = {name: [row[name] for row in rows] for name in rows[0] if name.startswith("val_")}
     _write(folder, options, figures)
@@ -72,7 +77,14 @@ def _train(options: Options, folder: RunFolder) -> int:
     return 0
 
 
+def _say(text: str) -> None:
+    if training_run.is_first():
+        print(text, flush=True)
+
+
 def _write(folder: RunFolder, options: Options, figures: dict[str, Any] | None = None) -> None:
+    if not training_run.is_first():
+        return
     given = {name: value for name, value in asdict(options).items() if value is not None}
     folder.write_config({"gpunet": gpunet.__version__, "options": given, **({"figures": figures} if figures else {})}, FOLDS)
 

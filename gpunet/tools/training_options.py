@@ -45,6 +45,7 @@ class Options:
     weights: str | None = None
     out: str | None = None
     report: bool = False
+    deterministic: bool = False
 
 
 def from_mapping(values: Mapping[str, Any], source: str) -> Options:

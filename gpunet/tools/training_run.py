@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import math
 import os
+import platform
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,9 +19,12 @@ import numpy
 import gpunet
 from gpunet import data, metrics, nn, optim
 from gpunet.backend.devices import Device
+from gpunet.backend.threads import available_cores
 from gpunet.data import DataLoader, Split, Standardisation, TabularData, TensorDataset
 from gpunet.data.columns import Column
 from gpunet.diagnose import GradientFlow
+from gpunet.distributed.agreement import on_first
+from gpunet.distributed.process_group import launched_group
 from gpunet.errors import ArgumentError, DataError, MissingDependencyError
 from gpunet.launch.random import Generator
 from gpunet.tools import training_blocks
@@ -94,9 +98,25 @@ def run(options: Options) -> int:
     device = Device(options.device)
     setup = prepare(options)
     parts = make_parts(options, setup, device)
-    with RunFolder(new_folder(options.out, setup.dataset.name)) as folder:
-        folder.write_config(_config(options, setup, device))
+    path = on_first(launched_group(), lambda: str(new_folder(options.out, setup.dataset.name)), "gpunet train")
+    with hold(path) as folder:
+        if is_first():
+            folder.write_config(_config(options, setup, device))
         return _train(options, setup, parts, folder)
+
+
+def is_first() -> bool:
+    """Whether this process writes and prints: of those that train together the first one does."""
+    return launched_group().rank() == 0
+
+
+@contextlib.contextmanager
+def hold(path: str | os.PathLike[str]) -> Iterator[RunFolder]:
+    """Hold a run folder, in the first one of the processes that train together."""
+    with contextlib.ExitStack() as stack:
+        folder = RunFolder(path)
+        on_first(launched_group(), lambda: stack.enter_context(folder) and None, "gpunet train")
+        yield folder
 
 
 def resume(path: str) -> int:
@@ -106,10 +126,10 @@ def resume(path: str) -> int:
         CheckpointError: the folder is not one of a run, is in use by another process, or a file is damaged.
         DataError: the data have changed.
     """
-    config = read_config(path)
+    config = on_first(launched_group(), lambda: read_config(path), "gpunet train")
     options = of_run(config, path)
     device = Device(config.get("device", options.device))
-    with RunFolder(path) as folder:
+    with hold(path) as folder:
         setup = prepare(options)
         if config.get("data") != setup.digest:
             raise DataError(f"{path}: the data {options.data} have changed since the run began; start a new run")
@@ -158,14 +178,20 @@ def _train(options: Options, setup: Setup, parts: Parts, folder: RunFolder) -> i
         metrics=_metrics_of(setup), accumulate=options.accumulate, clip=options.clip,
         precision=setup.precision, schedule=schedule.make, schedule_per=schedule.per, ema=options.ema, patience=options.patience,
         callbacks=callbacks, folder=folder, save_every=options.save_every, resume=True,
-        class_names=setup.dataset.class_names,
+        class_names=setup.dataset.class_names, deterministic=options.deterministic,
     )  # fmt: skip
-    _print_setup(setup, parts.model, folder)
+    group = launched_group()
+    own = f"rank {group.rank()} is process {os.getpid()} of {platform.node()}"
+    processes = group.gather_objects(own, "gpunet train")
+    if is_first():
+        _print_setup(setup, parts.model, folder, processes)
     num_epochs = _num_lines(folder.path / METRICS)
     start = time.perf_counter()
     with _limit_blas_threads(setup, options.batch_size):
         history = trainer.fit(parts.train, parts.evaluation, epochs=options.epochs)
     seconds = time.perf_counter() - start
+    if not is_first():
+        return _INTERRUPTED if history.ending == "interrupted" else 0
     _print_result(history, folder, _draw_curves(history, folder), seconds)
     if options.report and (len(history) > num_epochs or not (folder.path / REPORT).exists()):  # of a complete run it stays
         _write_report(options, setup, history, callbacks[-1], folder)
@@ -347,7 +373,10 @@ def _config(options: Options, setup: Setup, device: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _limit_blas_threads(setup: Setup, batch_size: int) -> Iterator[None]:
-    """Use one BLAS thread for small networks, where synchronisation takes longer than the product itself."""
+    """Use one BLAS thread for small networks, where synchronisation takes longer than the product itself.
+
+    Several processes share out the cores.
+    """
     sizes = [setup.network["inputs"], *setup.network["hidden"], setup.network["outputs"]]
     largest = batch_size * max(a * b for a, b in itertools.pairwise(sizes))
     try:
@@ -355,7 +384,9 @@ def _limit_blas_threads(setup: Setup, batch_size: int) -> Iterator[None]:
     except ImportError:
         yield
         return
-    with threadpool_limits(1) if largest < SMALL_GEMM else contextlib.nullcontext():
+    size = launched_group().size()
+    limit = 1 if largest < SMALL_GEMM else max(1, available_cores() // size) if size > 1 else None
+    with threadpool_limits(limit):
         yield
 
 
@@ -395,7 +426,7 @@ def label(name: str) -> str:
     return "R²" if name == "val_r2" else name.removeprefix("val_")
 
 
-def _print_setup(setup: Setup, model: nn.Sequential, folder: RunFolder) -> None:
+def _print_setup(setup: Setup, model: nn.Sequential, folder: RunFolder, processes: list[str]) -> None:
     dataset = setup.dataset
     kind = f"{len(dataset.class_names)} classes" if dataset.class_names else "regression"
     print(
@@ -409,6 +440,8 @@ def _print_setup(setup: Setup, model: nn.Sequential, folder: RunFolder) -> None:
     count = sum(p.array.size for p in parameters)
     print(f"network: {'-'.join(map(str, sizes))}, {setup.network['activation']}, {count} parameters, on {parameters[0].device}")
     rate = f"learning rate {setup.learning_rate:g}"
+    if len(processes) > 1:  # a launcher names a process that died by its number
+        print(f"processes: {len(processes)} share each batch; {', '.join(processes)}", flush=True)
     print(f"training: {setup.loss}, {setup.optimizer}, {rate}; run folder: {folder.path}", flush=True)
 
 

@@ -13,8 +13,14 @@ __all__ = ["Callback"]
 class Callback:
     """Base class of callbacks; override what you need.
 
-    A callback with ``state_dict`` and ``load_state_dict`` has its state in checkpoints.
+    A callback with ``state_dict`` and ``load_state_dict`` has its state in checkpoints.  In several processes each calls its
+    callbacks, unless they are ``only_first``.
+
+    Attributes:
+        only_first: whether of several processes only the first one calls it, because it writes or prints.
     """
+
+    only_first = False
 
     def on_start(self, trainer: Trainer) -> None:
         """Called before the first step, with the state of a resumed run loaded."""

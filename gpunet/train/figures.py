@@ -39,6 +39,11 @@ class Figure:
             output = output.masked_fill(is_nan, 0)
         self.metric.update(output, target)
 
+    def merge(self, other: Figure) -> None:
+        """Add the batches of a figure of another process."""
+        self.metric.merge_state(other.metric)
+        self._has_nan = bool(as_number(self._has_nan)) or bool(as_number(other._has_nan))
+
     def compute(self, function: str = "fit") -> float:
         """Return the value.
 
@@ -110,6 +115,29 @@ def figures_of(metrics: Any, function: str) -> dict[str, Figure]:
                 "compute()"
             )
     return {name: Figure(name, metric) for name, metric in metrics.items()}
+
+
+def check_mergeable(figures: Mapping[str, Figure], function: str) -> None:
+    """Check that figures of several processes can be merged.
+
+    Raises:
+        ArgumentError: a metric has no ``merge_state``.
+    """
+    for name, figure in figures.items():
+        if not callable(getattr(figure.metric, "merge_state", None)):
+            raise ArgumentError(
+                f"{function}: the metric {name!r} is a {type(figure.metric).__name__} without merge_state(other), which adds the "
+                "batches of another process; define it, or use a metric of gpunet.metrics"
+            )
+
+
+def merged(figures: list[dict[str, Figure]]) -> dict[str, Figure]:
+    """The figures of all shards together, merged in their order."""
+    found = copy.deepcopy(figures[0])
+    for name, figure in found.items():
+        for other in figures[1:]:
+            figure.merge(other[name])
+    return found
 
 
 def as_number(value: Any) -> float:

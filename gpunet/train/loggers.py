@@ -25,6 +25,8 @@ class _FileLogger(Callback):
         path: the file, which is replaced.
     """
 
+    only_first = True
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._file: TextIO | None = None

@@ -18,7 +18,7 @@ from gpunet.train.figures import Figure
 from gpunet.train.modes import evaluating
 
 _SOFTMAX_INSIDE = (nn.CrossEntropyLoss, nn.LinearCrossEntropyLoss)
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def check_optimizer(optimizer: Optimizer, modules: Iterable[nn.Module], function: str = "fit") -> None:

@@ -23,6 +23,8 @@ class Progress(Callback):
     On a terminal, with the package rich, a bar below the lines moves with the steps; into a pipe go plain lines.
     """
 
+    only_first = True
+
     def on_start(self, trainer: Trainer) -> None:
         self._start, self._first_step, self._rows = time.perf_counter(), trainer.step, trainer.num_rows
         self._epoch_start, self._drawn = self._start, 0.0

@@ -26,7 +26,7 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
         "class_names": trainer.class_names,
         "rows": trainer.history.rows,
         "weights": {name: part.state_dict() for name, part in trainer._parts().items()},
-        "stateful": {name: part.state_dict() for name, part in _stateful(trainer).items()},
+        "stateful": {name: part.state_dict() for name, part in _stateful(trainer, trainer._all_trained()).items()},
         "random": random_state(),
         "skips": None if trainer._schedule is None or trainer._scaler is None else trainer._schedule.steps_between(),
     }
@@ -42,13 +42,16 @@ def load_state(trainer: Trainer, state: Any) -> None:
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise CheckpointError("the file is no checkpoint of a Trainer of this version; gpunet.load reads other files")
     _check(state)
-    for kind, parts in (("weights", trainer._parts()), ("stateful", _stateful(trainer))):
+    for kind, parts in (("weights", trainer._parts()), ("stateful", _stateful(trainer, trainer._trained[0]))):
         if state[kind].keys() != parts.keys():
             found, expected = (", ".join(sorted(names)) for names in (state[kind], parts))
             raise CheckpointError(f"the checkpoint has the state of {found}; the Trainer has {expected}: pass the same options")
         for name, part in parts.items():
             found = state[kind][name]
             part.load_state_dict(tree_map(found, trainer._to_device, Tensor) if name.startswith("metric ") else found)
+    if not trainer._is_first:
+        for figure in trainer._trained[0].values():
+            figure.reset()
     for name in _COUNTS:
         setattr(trainer, name, state["counts"][name])
     trainer._schedule_length = state.get("schedule_length")  # older checkpoints lack it
@@ -60,14 +63,18 @@ def load_state(trainer: Trainer, state: Any) -> None:
         trainer._schedule.set_steps_between(state["skips"])
 
 
-def _stateful(trainer: Trainer) -> dict[str, Any]:
-    """What has a state beside the weights, by its name in a checkpoint, in the order of loading."""
+def _stateful(trainer: Trainer, figures: dict[str, Any]) -> dict[str, Any]:
+    """What has a state beside the weights, by its name in a checkpoint, in the order of loading.
+
+    Args:
+        figures: of the training data.
+    """
     named = {
         "optimizer": trainer.optimizer, "schedule": trainer._schedule, "scaler": trainer._scaler, "monitor": trainer._monitor,
         "training": trainer._training, "data train": trainer._loaders["train"],
     }  # fmt: skip
     named |= {f"data of {name}": loader for name, loader in trainer._loaders["evaluation"].items()}
-    named |= {f"metric {name}": metric for name, metric in trainer._trained.items()}
+    named |= {f"metric {name}": metric for name, metric in figures.items()}
     named |= {f"callback {number}": callback for number, callback in enumerate(trainer.callbacks)}
     return {name: part for name, part in named.items() if hasattr(part, "load_state_dict")}
 

@@ -16,8 +16,10 @@ import numpy
 
 from gpunet.autograd import Tensor
 from gpunet.backend.dtypes import as_dtype
+from gpunet.data.parts import Parts, is_divided
+from gpunet.distributed.process_group import ProcessGroup
 from gpunet.errors import ArgumentError, CheckpointError, DataError, GpunetError
-from gpunet.nn import Module
+from gpunet.nn import Module, SyncBatchNorm
 from gpunet.optim import Optimizer
 from gpunet.optim.grad_scaler import GradScaler
 from gpunet.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -26,10 +28,11 @@ from gpunet.train import checkpoint
 from gpunet.train.batches import Placement
 from gpunet.train.callbacks import Callback
 from gpunet.train.evaluation import evaluate_on, ratio
-from gpunet.train.figures import as_number, figures_of
+from gpunet.train.figures import Figure, as_number, check_mergeable, figures_of, merged
 from gpunet.train.history import History
 from gpunet.train.interrupt import stop_on_interrupt
 from gpunet.train.keeping import everything_kept
+from gpunet.train.loaders import length_of, named_loaders, whole_batch
 from gpunet.train.losses import CountedLoss
 from gpunet.train.monitor import Monitor
 from gpunet.train.preflight import check_first_batch, check_mode, check_optimizer
@@ -37,12 +40,16 @@ from gpunet.train.progress import Progress
 from gpunet.train.rate_finder import LearningRates, endless, has_diverged, rates_between, set_rate
 from gpunet.train.run_folder import RunFolder
 from gpunet.train.schedule import check_schedule, make_schedule
+from gpunet.train.sharing import Sharing, make_sharing, own_seeds, set_epoch
 from gpunet.train.state import load_state, state_of
 from gpunet.train.step import TrainingStep
 
 __all__ = ["Trainer"]
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+
+#: Why training ends within an epoch, or not; of several processes the last one counts.
+_REASONS = ("", "stopped", "interrupted")
 
 
 class Trainer:
@@ -82,13 +89,17 @@ class Trainer:
         save_every: write a checkpoint after so many optimizer steps, too.
         resume: continue from the checkpoint in ``folder``, if there is one.
         class_names: kept in the checkpoint.
+        deterministic: the same bits for any number of processes: each batch is computed in 4 shards, or in as many as the number
+            says, a power of two; their gradients are added in a tree.  docs/distributed.md states the cost.
+        process_group: the processes that share each batch (:mod:`gpunet.distributed`); by default all that ``mpiexec`` has started.
+            ``ProcessGroup.alone()`` trains this process alone.
 
     Attributes:
         history: the figures, see :class:`History`.
         epoch: complete epochs.
         step: optimizer steps so far.
         num_epochs, num_steps: the length of the training, None if it is unknown.
-        num_rows: samples trained on in this process.
+        num_rows: samples trained on since this process started, by all processes.
 
     Raises:
         ArgumentError: an argument is out of range.
@@ -104,7 +115,7 @@ class Trainer:
         ema: float | None = None, monitor: str | None = None, mode: str | None = None, patience: int | None = None,
         restore_best: bool = True, capture: bool | str = True, callbacks: Sequence[Callback] = (), progress: bool = True,
         folder: str | os.PathLike[str] | RunFolder | None = None, save_every: int | None = None, resume: bool = False,
-        class_names: Sequence[str] = (),
+        class_names: Sequence[str] = (), deterministic: bool | int = False, process_group: ProcessGroup | None = None,
     ) -> None:  # fmt: skip
         if not isinstance(model, Module):
             raise ArgumentError(f"{self._function}: model is a {type(model).__name__}; expected a Module")
@@ -130,11 +141,16 @@ class Trainer:
             given = "resume=True" if resume else f"save_every={save_every}"
             raise ArgumentError(f"{self._function}: {given} without a folder; pass folder=")
         self._evaluated = figures_of(metrics, self._function)
+        self._sharing = sharing = make_sharing(process_group, deterministic, self._function)
+        self._is_first = sharing is None or sharing.is_first  # whether this process writes
+        if sharing is not None:
+            check_mergeable(self._evaluated, self._function)
+            if not sharing.is_tree:
+                model = SyncBatchNorm.convert_sync_batchnorm(model)
         self.model, self.loss, self.optimizer = model, CountedLoss(loss, count, self._function), optimizer
         self.metrics, self.accumulate, self.clip = dict(metrics or {}), accumulate, clip
-        self._trained = copy.deepcopy(self._evaluated)
-        for figure in self._trained.values():
-            figure.reset()
+        num_own = 1 if sharing is None else sharing.num_own
+        self._trained = [copy.deepcopy(self._evaluated) for _ in range(num_own)]  # of each shard of this process
         self._place = Placement(model)
         self._dtype = None if precision == "float32" else as_dtype(precision)
         kind = self._place.device.type
@@ -160,6 +176,7 @@ class Trainer:
         self._training: TrainingStep
         self._folder: RunFolder | None = None
         self._loaded: tuple[str, Any] | None = None  # path and state of a checkpoint that the next fit() continues
+        self._reset_trained()
 
     @property
     def averaged(self) -> Module:
@@ -192,13 +209,14 @@ class Trainer:
             raise ArgumentError(f"fit: epochs={epochs}, steps={steps}; expected one of them")
         _check_count("fit", "epochs" if steps is None else "steps", epochs if steps is None else steps)
         check_optimizer(self.optimizer, self._parts().values())
-        self._prepare(_loaders(train, validation, "fit"), epochs, steps)
+        self._prepare(named_loaders(train, validation, "fit"), epochs, steps)
+        self._check_processes()
         with self._open_folder(), stop_on_interrupt() as interrupt:
             self._check_schedule()
             check_mode(self.model)
             started: list[Callback] = []
             try:
-                for callback in self.callbacks:
+                for callback in self._called():
                     started.append(callback)
                     callback.on_start(self)
                 self.history.ending = self._run(interrupt)
@@ -217,7 +235,31 @@ class Trainer:
         return self._evaluate(data, "evaluate")
 
     def _evaluate(self, data: Iterable[Any], function: str) -> dict[str, float]:
-        return evaluate_on(self._place, self.averaged, self.loss, data, self._evaluated, function)
+        return evaluate_on(self._place, self.averaged, self.loss, data, self._evaluated, function, self._sharing)
+
+    def _called(self) -> list[Callback]:
+        """The callbacks that this process calls."""
+        return [callback for callback in self.callbacks if self._is_first or not callback.only_first]
+
+    def _on_first(self, compute: Callable[[], Any]) -> Any:
+        """What the first process computes."""
+        return compute() if self._sharing is None else self._sharing.on_first(compute)
+
+    def _check_processes(self) -> None:
+        """Compare the processes that train together, and give them the weights of the first one."""
+        if self._sharing is None:
+            return
+        loaders = {"train": self._loaders["train"], **self._loaders["evaluation"]}
+        for name, loader in loaders.items():
+            self._sharing.check_loader("fit", name, loader)
+        names = ("accumulate", "clip", "num_epochs", "num_steps", "_save_every", "_schedule_per")
+        facts = {f"the option {name.strip('_')}": getattr(self, name) for name in names}
+        facts |= {"the optimizer": repr(self.optimizer), "the loss": repr(self.loss.mean), "the metrics": [*self.metrics]}
+        facts |= {"the precision": self._dtype, "the number of shards": self._sharing.cut.num_shards}
+        for name, loader in loaders.items():
+            facts[f"the number of batches of the data {name!r}"] = None if is_divided(loader) else length_of(loader)
+            facts[f"the seed of the data {name!r}"] = own_seeds(loader)
+        self._sharing.check("fit", facts, self._parts())
 
     def find_learning_rate(
         self, train: Iterable[Any], low: float = 1e-7, high: float = 10.0, steps: int = 100
@@ -231,10 +273,10 @@ class Trainer:
             ArgumentError: the bounds are out of range, the data have no batch, or the loss never fell.
         """
         rates, losses = rates_between(low, high, steps), []
-        _loaders(train, None, "find_learning_rate")
+        named_loaders(train, None, "find_learning_rate")
         check_optimizer(self.optimizer, self._parts().values(), "find_learning_rate")
         check_mode(self.model, "find_learning_rate")
-        step = self._make_step(None, None, adds_up=True)
+        step = self._make_step(None, None, None, adds_up=True)
         before = [group["lr"] for group in self.optimizer.param_groups]
         stateful = [part for part in (self.optimizer, self._scaler, train) if hasattr(part, "load_state_dict")]
         with everything_kept([*self._parts().values()], stateful):
@@ -242,7 +284,7 @@ class Trainer:
             for rate in rates:
                 set_rate(self.optimizer, before, rate)
                 step.reset()
-                while not step.add(self._place(next(batches), "find_learning_rate"))[1]:
+                while not step.add(whole_batch(self._place(next(batches), "find_learning_rate")))[1]:
                     pass
                 losses.append(ratio(*step.sums))
                 if has_diverged(losses):
@@ -255,7 +297,7 @@ class Trainer:
             self._start_epoch()
         self._loaders = loaders
         self._monitor.num_waited = 0
-        num_batches = _length(loaders["train"])
+        num_batches = length_of(loaders["train"])
         self.num_epochs, self.num_steps = epochs, steps
         length = epochs
         if num_batches is not None:
@@ -273,9 +315,9 @@ class Trainer:
         parts = dict.fromkeys(("train", *loaders["evaluation"]))
         self._monitor.choose([f"{part}_{name}" for part in parts for name in ("loss", *self.metrics)])
         self._check_schedule()
-        self._training = self._make_step(
-            self._schedule if self._schedule_per == "step" else None, self._average, adds_up="train" not in loaders["evaluation"]
-        )
+        schedule = self._schedule if self._schedule_per == "step" else None
+        adds_up = "train" not in loaders["evaluation"]
+        self._training = self._make_step(schedule, self._average, self._sharing, adds_up)
 
     def _check_schedule(self) -> None:
         """Compare the schedule, possibly that of a checkpoint, with the length of the training and with ``mode``."""
@@ -286,19 +328,31 @@ class Trainer:
     def _start_epoch(self, num_batches: int = 0) -> None:
         """Start the figures anew, at a batch of the training data."""
         self._num_batches, self._is_exhausted, self._seconds = num_batches, False, 0.0
-        for figure in self._trained.values():
-            figure.reset()
+        self._reset_trained()
 
-    def _make_step(self, schedule: LRScheduler | None, average: AveragedModel | None, adds_up: bool) -> TrainingStep:
+    def _reset_trained(self) -> None:
+        for figures in self._trained:
+            for figure in figures.values():
+                figure.reset()
+
+    def _all_trained(self) -> dict[str, Figure]:
+        """The figures of the training data of all shards."""
+        return self._trained[0] if self._sharing is None else merged(self._sharing.gather(self._trained))
+
+    def _make_step(
+        self, schedule: LRScheduler | None, average: AveragedModel | None, sharing: Sharing | None, adds_up: bool
+    ) -> TrainingStep:
         return TrainingStep(
             self.model, self.loss, self.optimizer, device=self._place.device, accumulate=self.accumulate, clip=self.clip,
             dtype=self._dtype, scaler=self._scaler, schedule=schedule, average=average, keeps_sums=adds_up,
-            keeps_output=adds_up and bool(self.metrics), capture=self._capture,
+            keeps_output=adds_up and bool(self.metrics), capture=self._capture, sharing=sharing,
         )  # fmt: skip
 
     def _run(self, interrupt: threading.Event) -> str:
         """Train until there is a reason to end; return it."""
         self._has_checked = False
+        is_tree = self._sharing is not None and self._sharing.is_tree
+        self._buffer_versions = {name: b._version[0] for name, b in self.model.named_buffers()} if is_tree else None
         while not (ending := self._ending()):
             reason = self._train_batches(interrupt)
             if reason:
@@ -310,7 +364,7 @@ class Trainer:
         if self._folder is not None and ending in ("stopped", "interrupted"):
             self.save()
         if self._folder is not None and self._monitor.weights is None:  # no epoch was best
-            self._folder.save_model(self._usable(self._weights()))
+            self._save_model(self._weights())
         return ending
 
     def _ending(self) -> str:
@@ -324,47 +378,88 @@ class Trainer:
         """Train on the rest of an epoch, or up to the last step; return why training ends within it, or ""."""
         training, start = self._training, time.perf_counter()
         try:
-            for batch in self._remaining_batches():
-                parts = self._place(batch, "fit")
-                if not self._has_checked:
-                    figures = self._trained.values()
-                    check_first_batch(self.model, self.loss.mean, parts, self._loaders["train"], figures)
-                    self._has_checked = True
-                output, has_stepped = training.add(parts)
-                self.num_rows += len(parts[0])
+            for parts in self._remaining_parts():
+                parts = parts._replace(batches=[self._place(batch, "fit") for batch in parts.batches])
+                self._check_batch(parts)
+                outputs, has_stepped = training.add(parts)
+                self.num_rows += parts.total or len(parts.batches[0][0])
                 self._num_batches += 1
-                if output is not None:
-                    for figure in self._trained.values():
-                        figure.update(output, parts[-1])
-                if has_stepped and self._count_step():
-                    return "stopped"
-                if interrupt.is_set():
-                    return "interrupted"
+                if not parts.is_full and self._sharing is not None:
+                    self._sharing.align_random_numbers()  # a process without rows has drawn none
+                self._update_trained(parts, outputs)
+                reason = "stopped" if has_stepped and self._count_step() else "interrupted" if interrupt.is_set() else ""
+                if self._sharing is not None:
+                    reason = _REASONS[self._sharing.largest(_REASONS.index(reason))] if has_stepped else ""
+                if reason:
+                    return reason
                 if self.num_epochs is None and self.step == self.num_steps:
                     return ""
             self._is_exhausted = True
-            return "stopped" if training.finish_window() and self._count_step() else ""
+            has_stopped = training.finish_window() and self._count_step()
+            if self._sharing is not None:
+                has_stopped = bool(self._sharing.largest(has_stopped))
+            return "stopped" if has_stopped else ""
         finally:
             self._seconds += time.perf_counter() - start
 
-    def _remaining_batches(self) -> Iterator[Any]:
-        """The batches of an epoch, from where the last one was left."""
+    def _check_batch(self, parts: Parts) -> None:
+        """Check the first batch; and that each process has rows for a batch norm of all."""
+        if not self._has_checked and parts.batches:
+            figures = self._trained[0].values()
+            check_first_batch(self.model, self.loss.mean, parts.batches[0], self._loaders["train"], figures)
+            self._has_checked = True
+        if not parts.is_full and any(isinstance(m, SyncBatchNorm) and m.training for m in self.model.modules()):
+            raise ArgumentError(
+                f"fit: a batch of {parts.total} rows has none for some of the processes, but batch norm needs some in each; pass "
+                "DataLoader(drop_last=True), or another batch_size"
+            )
+
+    def _update_trained(self, parts: Parts, outputs: list[Any]) -> None:
+        """Add the outputs of a batch, if they are kept, to the figures of the shards."""
+        with_rows = [figures for figures, (_, rows) in zip(self._trained, parts.shares) if rows]
+        for figures, output, batch in zip(with_rows, outputs, parts.batches):
+            if output is not None:
+                for figure in figures.values():
+                    figure.update(output, batch[-1])
+
+    def _remaining_parts(self) -> Iterator[Parts]:
+        """The batches of an epoch, from where the last one was left, or what this process has of each."""
         train = self._loaders["train"]
         if self._is_exhausted:  # the checkpoint was written after the last window of the epoch
             return iter(())
-        return iter(train) if hasattr(train, "load_state_dict") else itertools.islice(train, self._num_batches, None)
+        if not self._num_batches:
+            set_epoch(train, self.epoch)
+        num_passed = 0 if hasattr(train, "load_state_dict") else self._num_batches
+        if self._sharing is None:
+            return map(whole_batch, itertools.islice(train, num_passed, None))
+        return itertools.islice(self._sharing.parts_to_train_on(train), num_passed, None)
 
     def _count_step(self) -> bool:
-        """Count an optimizer step; return whether a callback stops the training."""
+        """Count an optimizer step; return whether a callback of this process stops the training."""
         self.step += 1
-        stops = [callback.on_step(self) for callback in self.callbacks]
+        self._check_buffers()
+        stops = [callback.on_step(self) for callback in self._called()]
         if self._save_every is not None and self.step % self._save_every == 0:
             self.save()
         return any(map(bool, stops))
 
+    def _check_buffers(self) -> None:
+        """Raise if the first step of a training with the bits of any number of processes has changed a buffer."""
+        if self._buffer_versions is None:
+            return
+        before, self._buffer_versions = self._buffer_versions, None
+        changed = next((name for name, b in self.model.named_buffers() if b._version[0] != before.get(name)), None)
+        if changed is not None:
+            raise ArgumentError(
+                f"fit: deterministic=True, but the network changes its buffer {changed!r} with each shard, so it depends on the "
+                "number of processes; use GroupNorm or LayerNorm instead of a batch norm, or freeze it by eval()"
+            )
+
     def _end_epoch(self) -> bool:
         """Compute the figures of an epoch, and move what moves with epochs; return whether a callback stops the training."""
         start = time.perf_counter()
+        if self._sharing is not None:
+            self._sharing.align_buffers(self._parts().values())
         rate = self.optimizer.param_groups[0]["lr"]
         figures = self._figures()
         self._seconds += time.perf_counter() - start
@@ -382,18 +477,24 @@ class Trainer:
             self._schedule.step(row[self._monitor.name])
         elif self._schedule is not None and self._schedule_per == "epoch":
             self._schedule.step()
-        stops = [callback.on_epoch(self, row) for callback in self.callbacks]
+        stops = any([callback.on_epoch(self, row) for callback in self._called()])
         if self._folder is not None:
             self.save()
             if is_best or not self._restores_best:
-                self._folder.save_model(self._usable(self._weights()))
-        return any(map(bool, stops))
+                self._save_model(self._weights())
+        return stops if self._sharing is None else bool(self._sharing.largest(stops))
+
+    def _save_model(self, weights: dict[str, dict[str, Tensor]]) -> None:
+        """Write the weights to use."""
+        if self._is_first:
+            assert self._folder is not None
+            self._folder.save_model(self._usable(weights))
 
     def _figures(self) -> dict[str, float]:
         figures = {}
         if "train" not in self._loaders["evaluation"]:
             figures["train_loss"] = ratio(*self._training.sums)
-            figures |= {f"train_{name}": figure.compute() for name, figure in self._trained.items()}
+            figures |= {f"train_{name}": figure.compute() for name, figure in self._all_trained().items()}
         for part, loader in self._loaders["evaluation"].items():
             figures |= {f"{part}_{name}": value for name, value in self._evaluate(loader, "fit").items()}
         return figures
@@ -444,11 +545,8 @@ class Trainer:
             yield
             return
         folder = given if isinstance(given, RunFolder) else RunFolder(given)
-        try:
-            folder.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CheckpointError(f"cannot write the run folder {folder.path}: {error.strerror or error}") from None
-        with contextlib.nullcontext() if folder.is_held else folder:
+        with contextlib.ExitStack() as stack:
+            self._on_first(lambda: _hold(folder, stack))
             self._folder = folder
             try:
                 self._start_folder(folder)
@@ -457,7 +555,7 @@ class Trainer:
                 self._folder = None
 
     def _start_folder(self, folder: RunFolder) -> None:
-        if not folder.checkpoint.exists():
+        if not self._on_first(folder.checkpoint.exists):
             self._take_state()
             self.save()  # of step 0, so that a process killed from now on leaves one
             return
@@ -465,23 +563,26 @@ class Trainer:
             raise ArgumentError(
                 f"fit: the folder {folder.path} has a checkpoint of another run; pass resume=True to continue it, or another folder"
             )
-        self.load(folder.checkpoint)
+        self._loaded = str(folder.checkpoint), self._on_first(lambda: checkpoint.load(folder.checkpoint))
         self._take_state()
         if self._monitor.weights is not None:  # of a process that was killed before it wrote them
-            folder.save_model(self._usable(self._monitor.weights))
+            self._save_model(self._monitor.weights)
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
-        """Write a checkpoint, to the run folder by default.
+        """Write a checkpoint, to the run folder by default.  Of several processes all call it, and the first one writes.
 
         Raises:
             CheckpointError: the file cannot be written; an earlier one is kept.
         """
-        if path is not None:
-            checkpoint.save(self.state_dict(), path)
-        elif self._folder is None:
+        if path is None and self._folder is None:
             raise ArgumentError("Trainer.save: training with a folder has not begun; pass a path")
-        else:
-            self._folder.save_checkpoint(self.state_dict())
+        state = self.state_dict()
+        if not self._is_first:
+            return
+        if path is not None:
+            checkpoint.save(state, path)
+        elif self._folder is not None:
+            self._folder.save_checkpoint(state)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Let the next :meth:`fit` go on from a checkpoint.
@@ -519,28 +620,14 @@ class Trainer:
         return state_of(self)
 
 
-def _loaders(train: Any, validation: Any, function: str) -> dict[str, Any]:
-    """The training data, and those to evaluate on by name."""
-    evaluation = {} if validation is None else dict(validation) if isinstance(validation, Mapping) else {"val": validation}
-    for name in evaluation:
-        if not isinstance(name, str) or not name.isidentifier() or "_" in name:
-            raise ArgumentError(f"{function}: a data set is named {name!r}; expected a word without underlines")
-    for name, loader in {"train": train, **evaluation}.items():
-        if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
-            raise ArgumentError(
-                f"{function}: the data {name!r} are a {type(loader).__name__}; expected batches that can be iterated over in each "
-                "epoch, such as a DataLoader or a list"
-            )
-        if _length(loader) == 0:
-            raise ArgumentError(f"{function}: the data {name!r} have no batch")
-    return {"train": train, "evaluation": evaluation}
-
-
-def _length(loader: Any) -> int | None:
+def _hold(folder: RunFolder, stack: contextlib.ExitStack) -> None:
+    """Make a run folder, and hold it as long as the stack, if it is not held."""
     try:
-        return len(loader)
-    except TypeError:
-        return None
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot write the run folder {folder.path}: {error.strerror or error}") from None
+    if not folder.is_held:
+        stack.enter_context(folder)
 
 
 def _is_number(value: Any) -> bool:

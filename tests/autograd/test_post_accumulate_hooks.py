@@ -45,3 +45,34 @@ def test_only_leaves_have_such_hooks() -> None:
     for tensor in (gpunet.ones(2), gpunet.ones(2, requires_grad=True) * 2):
         with pytest.raises(GradientError, match="register_post_accumulate_grad_hook on a tensor that is no leaf"):
             tensor.register_post_accumulate_grad_hook(print)
+
+
+def test_hooks_run_as_soon_as_the_gradient_is_complete(torch: Any) -> None:
+    """A parameter that is used twice is complete behind its first use, before the layers below are differentiated."""
+    found = []
+    for library in (gpunet, torch):
+        v, w, order = library.ones(2, requires_grad=True), library.ones(2, requires_grad=True), []
+        h = v * 3.0
+        h.register_hook(lambda g, order=order: order.append("h"))
+        for name, p in (("v", v), ("w", w)):
+            p.register_post_accumulate_grad_hook(lambda p, name=name, order=order: order.append((name, p.grad.tolist())))
+        (h * w * w).sum().backward()
+        found.append(order)
+    assert found[0] == found[1] == [("w", [6.0, 6.0]), "h", ("v", [3.0, 3.0])]
+
+
+def test_layers_of_a_chain_are_complete_one_by_one() -> None:
+    """With hooks, a chain of layers passes on each gradient when it is computed; the bits are the same."""
+    gpunet.manual_seed(0)
+    nn = gpunet.nn
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4, bias=False), nn.Linear(4, 2))
+    x = gpunet.randn(5, 3, requires_grad=True)
+    model(x).sum().backward()
+    expected = [p.grad.tolist() for p in (x, *model.parameters())]  # type: ignore[union-attr]
+    model.zero_grad()
+    x.grad, order = None, []
+    for name, p in model.named_parameters():
+        p.register_post_accumulate_grad_hook(lambda p, name=name: order.append(name))
+    model(x).sum().backward()
+    assert order == ["3.weight", "3.bias", "2.weight", "0.weight", "0.bias"]
+    assert [p.grad.tolist() for p in (x, *model.parameters())] == expected  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 import sys
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import gpunet
 from gpunet import distributed, nn
+from gpunet.distributed.transfers import Transfer
 from gpunet.nn.parallel import DistributedDataParallel
 
 F = nn.functional
@@ -246,7 +248,7 @@ def accumulated_and_unused() -> None:
 
 def different() -> None:
     rank = distributed.get_rank()
-    with pytest.raises(gpunet.errors.ProcessError, match="the parameters or buffers of rank 1 differ"):
+    with pytest.raises(gpunet.errors.ProcessError, match=r"'weight' is \(3, 2\) of float32 in rank 1, \(2, 2\) of"):
         DistributedDataParallel(nn.Linear(2, 2 + (rank == 1)))
 
 
@@ -254,6 +256,50 @@ def failing() -> None:
     if distributed.get_rank() == 1:
         raise ValueError("planted")
     distributed.all_reduce(gpunet.ones(1))  # would wait forever
+
+
+def stopped() -> None:
+    if distributed.get_rank() == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    distributed.all_reduce(gpunet.ones(1))
+
+
+def confused() -> None:
+    if distributed.get_rank() == 1:
+        distributed.recv(gpunet.zeros(1), 0)
+    distributed.all_reduce(gpunet.ones(1))
+
+
+def overlap() -> None:
+    """Buckets leave while backward still runs, in eager and in captured steps."""
+    order: list[str] = []
+    model = DistributedDataParallel(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1)), bucket_cap_mb=1e-5)
+    begin = Transfer.begin
+
+    def noted(self: Transfer, x: Any, group: Any, op: Any) -> None:
+        order.append("begin")
+        begin(self, x, group, op)
+
+    Transfer.begin = noted  # type: ignore[method-assign]
+    h = model.module[0](gpunet.ones(2, 4))  # type: ignore[index]
+    h.register_hook(lambda g: order.append("first layer"))
+    model.module[2](model.module[1](h)).sum().backward()  # type: ignore[index]
+    assert order == ["begin"] * 4 + ["first layer"] + ["begin"] * 2  # weights and biases of the last two layers
+
+    @gpunet.capture
+    def step(x: Any) -> Any:
+        model.zero_grad()
+        loss = model(x).sum()
+        loss.backward()
+        return loss
+
+    step(gpunet.ones(2, 4))
+    names = [name for name, _ in step.recordings[0].lines]
+    assert names.count("all_reduce_begin") == names.count("all_reduce_end") == 6
+    assert "all_reduce_end" not in names[: max(k for k, name in enumerate(names) if name == "all_reduce_begin")]
+    between = names[names.index("all_reduce_begin") : names.index("all_reduce_end")]
+    print(names)
+    assert {*between} - {"all_reduce_begin", "copy", "fill"}, names  # of backward
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 import gpunet
 from gpunet import distributed, emulator, nn
+from gpunet.distributed.waiting import limit_of
 from gpunet.errors import ArgumentError, DtypeError, ProcessError, ShapeError
 from gpunet.nn.parallel import DistributedDataParallel
 
@@ -37,7 +39,7 @@ def run(count: int, *arguments: str, **environment: str) -> subprocess.Completed
     "name, count",
     [
         ("collectives", 3), ("data_parallel", 2), ("accumulation", 3), ("unused", 2), ("different", 2), ("numbers", 2),
-        ("accumulated_and_unused", 2),
+        ("accumulated_and_unused", 2), ("overlap", 2),
     ],
 )  # fmt: skip
 def test_program(name: str, count: int) -> None:
@@ -52,6 +54,26 @@ def test_an_error_in_one_process_stops_all() -> None:
     done = run(2, "-m", "tests.distributed.programs", "failing")
     assert done.returncode != 0
     assert "ValueError: planted" in done.stderr and "rank 1 of 2 has failed; all are stopped" in done.stderr
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("stopped", r"rank [02] has waited [3-9] s in all_reduce for rank 1, which does not answer"),
+        ("confused", r"rank 1 has waited [3-9] s in irecv for other processes, which call other functions; rank 0 in all_r"),
+    ],
+)
+def test_a_process_that_hangs_is_named_and_stops_all(name: str, message: str) -> None:
+    done = run(3, "-m", "tests.distributed.programs", name, GPUNET_DISTRIBUTED_TIMEOUT="3")
+    assert done.returncode != 0
+    assert re.search(message, done.stderr), done.stderr
+
+
+def test_time_limits() -> None:
+    assert (limit_of(timedelta(minutes=1)), limit_of(2)) == (60.0, 2.0)
+    with pytest.raises(ArgumentError, match="init_process_group: timeout=-1; expected a timedelta, or a positive number"):
+        limit_of(-1)
 
 
 SCRIPT = """
@@ -193,8 +215,8 @@ def test_more_wrong_arguments_are_named(alone: None) -> None:
 def test_explain_runs_no_collective(alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     communicator = type(distributed.group.WORLD.communicator)  # type: ignore[attr-defined]
-    run = communicator.Allreduce
-    monkeypatch.setattr(communicator, "Allreduce", lambda *args, **options: calls.append(1) or run(*args, **options))
+    run = communicator.Iallreduce
+    monkeypatch.setattr(communicator, "Iallreduce", lambda *args, **options: calls.append(1) or run(*args, **options))
 
     @gpunet.capture
     def step(x: Any) -> Any:

@@ -10,5 +10,6 @@
 | ``kernels`` | one launch of every kernel, large enough to time |
 | ``report``, ``picture`` | tables, JSON, PNG |
 | ``scaling`` | step time over batch size and depth |
+| ``ranks`` | data-parallel steps in several processes |
 | ``session`` | one run of ``gpunet bench`` |
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from gpunet.backend.devices import Device
 from gpunet.backend.files import write_whole
 from gpunet.errors import ArgumentError, MissingDependencyError
 from gpunet.tools import info
-from gpunet.tools.bench import picture, report, scaling
+from gpunet.tools.bench import picture, ranks, report, scaling
 from gpunet.tools.bench.cases import KINDS, Case, select
 from gpunet.tools.bench.ceilings import floor
 from gpunet.tools.bench.contestants import PEERS
@@ -45,6 +46,7 @@ class Options(NamedTuple):
     threads: int | None = None
     clock: str = "wall"
     scaling: bool = False
+    ranks: int | None = None
     out: str | None = None
     list: bool = False
 
@@ -95,6 +97,8 @@ def run_command(options: Options) -> int:
         print("\n".join(listing(settings.device)))
         return 0
     terminal = _Terminal()
+    if options.ranks is not None:
+        return _run_ranks(options.ranks, choice, settings, options.out, terminal.write)
     return run(
         choice,
         settings,
@@ -103,6 +107,20 @@ def run_command(options: Options) -> int:
         progress=terminal.progress,
         write=terminal.write,
     )
+
+
+def _run_ranks(count: int, choice: Choice, settings: Settings, out: str | os.PathLike[str] | None, write: Write) -> int:
+    """Measure data-parallel steps in ``count`` processes, print the table and write the times."""
+    if count < 1:
+        raise ArgumentError(f"--ranks {count}; expected 1 or more")
+    libraries: list[str] = [p for p in ("gpunet", "torch") if p in choice.peers and PEERS[p].installed]
+    found = ranks.measure(count, settings.rounds, libraries)
+    table = ranks.lines(count, found)
+    write("\n".join(table))
+    folder = new_folder(out, "bench")
+    content = {**header(settings, libraries), "ranks": count, "times": found, "table": table}
+    (folder / "ranks.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return 0
 
 
 class _Terminal:

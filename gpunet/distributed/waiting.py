@@ -1,0 +1,98 @@
+"""Waiting for other processes: without keeping a core busy, and not for ever.
+
+A process that waits for more than a second tells the others each second which function it waits in.  At the time limit, those that
+have told nothing are the ones that all wait for; they are named, and all processes are stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+from gpunet.errors import ArgumentError
+
+DEFAULT_LIMIT = 25.0  # seconds
+_SPIN = 2e-4  # seconds of waiting without sleep, which are shorter than the least sleep of most systems
+_NOTICE_EVERY = 1.0  # seconds
+_SILENCE = 5.0  # seconds without a notice after which a process counts as not waiting
+_GRACE = 1.0  # seconds between the message and the stop, in which the others print theirs
+
+
+def limit_of(timeout: Any) -> float:
+    """The time limit in seconds: ``timeout`` (a timedelta or a number), or GPUNET_DISTRIBUTED_TIMEOUT, or the default.
+
+    Raises:
+        ArgumentError: it is no positive number.
+    """
+    source, value = "init_process_group: timeout", timeout
+    if timeout is None:
+        source, value = "GPUNET_DISTRIBUTED_TIMEOUT", os.environ.get("GPUNET_DISTRIBUTED_TIMEOUT", DEFAULT_LIMIT)
+    try:
+        seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not seconds > 0.0:
+        raise ArgumentError(f"{source}={value!r}; expected a timedelta, or a positive number of seconds")
+    return seconds
+
+
+class Watch:
+    """The notices of the processes that wait.
+
+    Args:
+        communicator: of all processes, for notices alone.
+        limit: seconds after which a process that waits stops all.
+    """
+
+    def __init__(self, communicator: Any, limit: float) -> None:
+        self.communicator, self.limit = communicator, limit
+        self._heard: dict[int, tuple[float, str]] = {}  # when a process told last, and the function that it waits in
+        self._sent: list[Any] = []
+        self._next = 0.0
+
+    def tell(self, function: str, waited: float) -> None:
+        """Tell the others, at most once a second, that this process waits; stop all at the time limit."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + _NOTICE_EVERY
+        rank, size = self.communicator.Get_rank(), self.communicator.Get_size()
+        self._sent = [request for request in self._sent if not request.Test()]
+        self._sent += [self.communicator.isend((rank, function), other) for other in range(size) if other != rank]
+        while self.communicator.iprobe():
+            source, told = self.communicator.recv()
+            self._heard[source] = now, told
+        if waited > self.limit:
+            self._stop(rank, size, function, waited, now)
+
+    def _stop(self, rank: int, size: int, function: str, waited: float, now: float) -> None:
+        silent = [q for q in range(size) if q != rank and now - self._heard.get(q, (-_SILENCE, ""))[0] > _SILENCE]
+        elsewhere = [f"rank {q} in {told}" for q, (_, told) in sorted(self._heard.items()) if q not in silent and told != function]
+        for_whom = "for other processes, which call other functions"
+        if silent:
+            for_whom = f"for rank {', '.join(map(str, silent))}, which {'do' if len(silent) > 1 else 'does'} not answer"
+        also = f"; {', '.join(elsewhere)}" if elsewhere else ""
+        print(
+            f"gpunet: rank {rank} has waited {waited:.0f} s in {function} {for_whom}{also}; all are stopped. Where one may take "
+            "longer, pass init_process_group(timeout=...) or set GPUNET_DISTRIBUTED_TIMEOUT, in seconds",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+        time.sleep(_GRACE)
+        self.communicator.Abort(1)
+
+
+def wait_for(request: Any, watch: Watch | None, function: str) -> float:
+    """Wait until a request of mpi4py is complete, None for one that is; return the seconds."""
+    if request is None:
+        return 0.0
+    start = time.perf_counter()
+    while not request.Test():
+        waited = time.perf_counter() - start
+        if waited > _SPIN:
+            time.sleep(5e-5 if waited < 0.05 else 1e-3)
+            if waited > _NOTICE_EVERY and watch is not None:
+                watch.tell(function, waited)
+    return time.perf_counter() - start
