@@ -334,8 +334,17 @@ def _parts_by_index(loader: DataLoader, key: Key, epoch: int, num_skipped: int, 
     """The own shards of the batches of a data set that is read by index, in this process."""
     fetcher = make_fetcher(loader._recipe, None)
     fetcher.start(key, epoch)
-    for index in _indices(loader, key, epoch, num_skipped):
-        yield parts_of(len(index), cut, lambda first, end, index=index: fetcher.fetch(index[first:end]))
+    fetch = fetcher.read if fetcher.reads_blocks else fetcher.fetch
+
+    def read(index: list[int]) -> Parts:
+        return parts_of(len(index), cut, lambda first, end: fetch(index[first:end]))
+
+    indices = _indices(loader, key, epoch, num_skipped)
+    if fetcher.reads_blocks:
+        for parts in read_ahead(read, indices):
+            yield parts._replace(batches=[fetcher.batch_of(*batch) for batch in parts.batches])
+    else:
+        yield from map(read, indices)
 
 
 def _parts_from_workers(loader: DataLoader, key: Key, epoch: int, num_skipped: int, cut: Cut) -> Iterator[Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 import gpunet
@@ -16,6 +18,7 @@ from gpunet.data import (
     DistributedSampler,
     IterableDataset,
     SequentialSampler,
+    ShardedArrays,
     TensorDataset,
 )
 from gpunet.data.parts import Cut, cut_batches, is_divided, num_rows
@@ -54,8 +57,11 @@ def test_bounds() -> None:
             assert max(sizes) - min(sizes) <= 1 and sizes[0] == max(sizes)
 
 
-def loaders() -> list[Any]:
+def loaders(folder: Path) -> list[Any]:
     x = gpunet.arange(11)
+    numpy.save(folder / "x.npy", x.numpy())
+    numpy.save(folder / "y.npy", 2 * x.numpy())
+    blocks = ShardedArrays(folder, block_size=3)
     shuffled = {"shuffle": True, "generator": gpunet.Generator(4)}
     return [
         lambda: DataLoader(TensorDataset(x, x * 2), 4, **{**shuffled, "generator": gpunet.Generator(4)}),
@@ -64,6 +70,7 @@ def loaders() -> list[Any]:
         lambda: DataLoader(Squares(11), batch_sampler=BatchSampler(SequentialSampler(range(11)), 4, False)),
         lambda: DataLoader(Stream(), 4), lambda: DataLoader(Stream(), 4, num_workers=1),
         lambda: [(x[:4], x[:4]), (x[4:], x[4:])],
+        lambda: DataLoader(blocks, 4, **{**shuffled, "generator": gpunet.Generator(4)}),
     ]  # fmt: skip
 
 
@@ -71,9 +78,9 @@ def flat(batch: Any) -> list[Any]:
     return [t.tolist() for t in (batch if isinstance(batch, (list, tuple)) else [batch])]
 
 
-@pytest.mark.parametrize("kind", range(7))
-def test_parts_make_up_the_batches(kind: int) -> None:
-    make = loaders()[kind]
+@pytest.mark.parametrize("kind", range(8))
+def test_parts_make_up_the_batches(kind: int, tmp_path: Path) -> None:
+    make = loaders(tmp_path)[kind]
     expected = [flat(batch) for batch in make()]
     for size, shards in ((3, 3), (2, 4)):
         everything = [list(cut_batches(make(), cut)) for cut in cuts(size, shards)]
