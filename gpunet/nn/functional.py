@@ -12,6 +12,7 @@ from gpunet.ops.distance import *
 from gpunet.ops.dropout import *
 from gpunet.ops.embedding import *
 from gpunet.ops.fold import *
+from gpunet.ops.fractional_pooling import *
 from gpunet.ops.gates import *
 from gpunet.ops.grid_sample import *
 from gpunet.ops.interpolate import *

@@ -12,6 +12,8 @@ from tests.torch_calls.values import BACKENDS, DIM_NAMES, DTYPES, FLOATING, SHAP
 #: The first tensor of functions that take windows or positions of it.
 _SAMPLED: dict[str, tuple[int, ...]] = {
     "F.unfold": (2, 1, 4, 5), "F.fold": (1, 4, 4), "F.grid_sample": (1, 2, 3, 4), "F.affine_grid": (1, 2, 3),
+    "torch.affine_grid_generator": (1, 2, 3), "torch.grid_sampler": (1, 2, 3, 4), "torch.grid_sampler_2d": (1, 2, 3, 4),
+    "torch.grid_sampler_3d": (1, 2, 3, 2, 3),
 }  # fmt: skip
 #: Functions that read rows of a table.
 _TABLE = ("embedding", "embedding_bag")
@@ -97,8 +99,10 @@ class Arguments(Values):
     def window_argument(self, name: str) -> str | None:
         """Numbers of windows that mostly fit; None for an argument like any other."""
         function = self.target.name
-        if function in ("affine_grid", "grid_sample"):
-            return {"size": "(1, 1, 2, 3)", "mode": "'bilinear'", "padding_mode": "'border'"}.get(name)
+        if function.startswith(("affine_grid", "grid_sample")):
+            return {"interpolation_mode": self.random.choice("01"), "padding_mode": self.random.choice("012")}.get(name) if (
+                function.startswith("grid_sampler")
+            ) else {"size": "(1, 1, 2, 3)", "mode": "'bilinear'", "padding_mode": "'border'"}.get(name)
         if function == "fold":  # of one shape
             return {"output_size": "(3, 3)", "kernel_size": "2", "stride": "1", "padding": "0", "dilation": "1"}.get(name)
         dims = 2 if function == "unfold" else int(re.findall(r"(\d)d", function)[0])
@@ -267,7 +271,7 @@ class Arguments(Values):
         if _is_convolution(function) and name == "bias":
             return self.tensor((2,), self.dtype)
         if name == "grid" and self.chance(0.95):
-            return self.tensor((1, 2, 3, 2), self.dtype)
+            return self.tensor((1, 2, 2, 3, 3) if function == "grid_sampler_3d" else (1, 2, 3, 2), self.dtype)
         if name == "target" and function == "cross_entropy":
             return self.labels()
         if name == "weight" and function in ("cross_entropy", "nll_loss", "multi_margin_loss"):
