@@ -38,6 +38,7 @@ from gpunet.autograd.graph import (
 )
 from gpunet.autograd.mode import (
     enable_grad,
+    enforce_grad_layout_policy,
     get_default_dtype,
     inference_mode,
     is_grad_enabled,

@@ -91,13 +91,20 @@ class set_multithreading_enabled:
     """Accept a bool, also as a context manager: backward runs in the thread that calls it, and in no other."""
 
     def __init__(self, mode: bool) -> None:
-        self.mode = bool(mode)
+        self._value = bool(mode)
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *exception: object) -> None:
         pass
+
+
+class enforce_grad_layout_policy(set_multithreading_enabled):
+    """Accept a bool, also as a context manager: the gradients of leaves have one order in memory, whatever that of the leaf."""
+
+    def __init__(self, enable: bool = True) -> None:
+        super().__init__(enable)
 
 
 def no_grad(function: Any = None) -> Any:

@@ -147,7 +147,13 @@ class Tensor(TensorMethods):
 
     @property
     def grad_dtype(self) -> numpy.dtype[Any]:
-        """The dtype of the gradient: that of the tensor."""
+        """The dtype of the gradient of a leaf: that of the tensor.
+
+        Raises:
+            GradientError: the tensor is no leaf.
+        """
+        if self._node is not None:
+            raise GradientError("grad_dtype of a tensor that is no leaf; its gradient has the dtype of the tensor")
         return self.array.dtype
 
     def is_inference(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, is_grad_enabled, wrap
+from gpunet.autograd import Tensor, ignore_fp_errors, is_grad_enabled, wrap
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError
@@ -22,6 +22,7 @@ __all__ = ["binomial", "poisson"]
 
 
 @public(out=False)
+@ignore_fp_errors
 def poisson(input: Any, generator: Any = None) -> Tensor:
     """Samples of Poisson distributions whose means are the elements of ``input``, of its dtype; their gradient is 0.
 
@@ -38,6 +39,7 @@ def poisson(input: Any, generator: Any = None) -> Tensor:
     return _with_zero_gradient(drawn, input)
 
 
+@ignore_fp_errors
 def binomial(count: Any, prob: Any, generator: Any = None) -> Tensor:
     """How many of ``count`` trials succeed with the probability ``prob``, which broadcast; of the dtype of ``count``.
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, get_default_dtype, make_tensor, wrap
-from gpunet.autograd.data import plain_array
+from gpunet.autograd.data import array_of_data, plain_array
 from gpunet.backend import devices, dtypes
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.ops.convert import clone
@@ -20,14 +20,14 @@ _CUDA = 2  # kDLCUDA
 
 
 def asarray(
-    obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None, requires_grad: bool | None = False
+    obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None, requires_grad: bool | None = None
 ) -> Tensor:
     """A tensor of any data: a tensor, an array, an object with DLPack or Python's buffers, numbers, nested lists.
 
     Args:
         dtype, device: None keeps those of the data; numbers and lists get the usual ones.
         copy: None shares memory where that is possible, False requires it, True copies.
-        requires_grad: whether the result requires grad; without it, it is outside of the graph.
+        requires_grad: whether the result requires grad; False takes a tensor out of its graph, None leaves it as it is.
 
     Raises:
         ArgumentError: ``copy=False``, and the data must be copied.
@@ -40,14 +40,14 @@ def asarray(
     if source is None:
         if copy is False:
             raise ArgumentError(f"asarray: copy=False of {type(obj).__name__}, which has no memory to share; pass copy=None")
-        return tensor(obj, dtype=wanted, device=device, requires_grad=bool(requires_grad))
+        return tensor(array_of_data(obj, wanted, "asarray"), device=device, requires_grad=bool(requires_grad))
     found = source.to(device=device, dtype=wanted)
     if copy is False and found is not source:
         raise ArgumentError(f"asarray: copy=False, but the conversion to {found.dtype} on {found.device} copies; pass copy=None")
     if copy and found is source:
         found = clone(found)
     if not requires_grad:
-        return found.detach()
+        return found if requires_grad is None else found.detach()
     return found if found.requires_grad else found.detach().requires_grad_()
 
 

@@ -39,13 +39,13 @@ def hash_tensor(input: Any, dim: Dims = (), *, keepdim: bool = False, mode: int 
 
     Raises:
         ArgumentError: another mode.
-        ShapeError: all dimensions of a tensor without elements.
+        ShapeError: a dimension without elements.
     """
     if as_integer("hash_tensor", "mode", mode):
         raise ArgumentError(f"hash_tensor: mode={mode}; expected 0")
     axes = reduced_dims(input, dim, "hash_tensor")
-    if not input.array.size and len(axes) == input.ndim:
-        raise ShapeError(f"hash_tensor: the tensor has shape {tuple(input.shape)}; expected elements, or dim=")
+    if 0 in [input.array.shape[axis] for axis in axes]:
+        raise ShapeError(f"hash_tensor: dimensions {axes} of a tensor of shape {tuple(input.shape)}; expected elements in them")
     x = input.detach()
     wide = x if x.dtype == uint64 else cast(x, dtype=float64 if is_floating(x.dtype) else int64)
     shape = tuple(x.array.shape)

@@ -12,7 +12,7 @@ import numpy
 
 from gpunet.autograd import Tensor, make_tensor, wrap
 from gpunet.backend import devices
-from gpunet.backend.dtypes import int32
+from gpunet.backend.dtypes import int32, is_half
 from gpunet.errors import DtypeError, LinAlgError, ShapeError
 from gpunet.launch.tape import graph_break_on_read
 from gpunet.ops.broadcast import broadcast_shape
@@ -92,6 +92,8 @@ def _factor(a: numpy.ndarray, pivots: numpy.ndarray) -> int:
 def _factored(function: str, A: Any, hermitian: Any) -> LDLInfo:  # noqa: N803
     check_flag(function, "hermitian", hermitian)
     x = check_matrix(function, A, is_square=True, name="A").detach()
+    if is_half(x.dtype):
+        raise DtypeError(f"{function}: A has dtype {x.dtype}; expected float32 or float64: convert it with .float()")
     graph_break_on_read(f"{function}, which computes on the CPU")
     packed = numpy.tril(devices.to_host(x.array))
     pivots = numpy.zeros(packed.shape[:-1], int32)

@@ -10,6 +10,7 @@ from typing import Any
 
 from gpunet.autograd import Tensor, wrap
 from gpunet.errors import ArgumentError, ShapeError
+from gpunet.ops.broadcast import broadcasts_to
 from gpunet.ops.face import as_integer, as_positive, check_flag
 from gpunet.ops.factorize import check_matrix
 from gpunet.ops.linalg import SingularValues, cholesky, eigh, qr, solve_triangular, svd
@@ -49,7 +50,7 @@ def svd_lowrank(A: Any, q: int | None = 6, niter: int | None = 2, M: Any = None)
 
     Raises:
         ArgumentError: q is less than 1 or larger than n or m, or niter is negative.
-        ShapeError: A has fewer than two dimensions.
+        ShapeError: A has fewer than two dimensions, or M does not fit.
     """
     a = check_matrix("svd_lowrank", A, name="A")
     count = as_positive("svd_lowrank", "q", 6 if q is None else q)
@@ -57,7 +58,12 @@ def svd_lowrank(A: Any, q: int | None = 6, niter: int | None = 2, M: Any = None)
     most = min(a.shape[-2:])
     if count > most or rounds < 0:
         raise ArgumentError(f"svd_lowrank: q={q}, niter={niter} for A of shape {tuple(a.shape)}; expected q of 1 to {most}")
-    return _low_rank(a if M is None else a - wrap(M, "svd_lowrank"), count, rounds)
+    if M is None:
+        return _low_rank(a, count, rounds)
+    mean = wrap(M, "svd_lowrank")
+    if not broadcasts_to(tuple(mean.shape), tuple(a.shape)):
+        raise ShapeError(f"svd_lowrank: M has shape {tuple(mean.shape)}; expected one that broadcasts to {tuple(a.shape)}")
+    return _low_rank(a - mean, count, rounds)
 
 
 def pca_lowrank(A: Any, q: int | None = None, center: bool = True, niter: int = 2) -> SVD:  # noqa: N803

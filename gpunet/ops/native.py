@@ -13,7 +13,7 @@ import numpy
 
 from gpunet.autograd import Tensor, make_tensor, wrap
 from gpunet.backend import dtypes
-from gpunet.errors import ArgumentError, ShapeError
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.random import default_generator, random_bernoulli
 from gpunet.ops import batch_norm as batches
@@ -27,6 +27,7 @@ from gpunet.ops.convert import clone
 from gpunet.ops.creation import ones, ones_like
 from gpunet.ops.elementwise import rsqrt, where
 from gpunet.ops.face import as_integer, as_positive, as_probability, named, public, sizes_of
+from gpunet.ops.in_place import check_in_place
 from gpunet.ops.index import index_select
 from gpunet.ops.join import cat
 from gpunet.ops.reduce import converted, var_mean
@@ -82,8 +83,10 @@ def native_dropout(input: Any, p: float, train: bool | None) -> tuple[Tensor, Te
         train: False keeps all; None means True.
     """
     p = as_probability("native_dropout", "p", p)
-    if train is False or not input.array.size:
+    if train is False:
         return clone(input), ones_like(input, dtype=dtypes.bool)
+    if not dtypes.is_floating(input.dtype):
+        raise DtypeError(f"native_dropout: the tensor has dtype {input.dtype}; expected a floating dtype: convert it with .float()")
     mask = empty(input.array.shape, numpy.bool_, input.array)
     default_generator.fill(random_bernoulli, mask, probability=1.0 - p)
     kept = make_tensor(mask)
@@ -95,9 +98,8 @@ def native_dropout(input: Any, p: float, train: bool | None) -> tuple[Tensor, Te
 
 def _padding(function: str, weight: Any, padding_idx: Any) -> int | None:
     """The padding row; a number that is none of the table's rows means none."""
-    padding = None if padding_idx is None else as_integer(function, "padding_idx", padding_idx)
-    rows = len(weight) if wrap(weight, function).ndim else 0
-    return padding if padding is not None and 0 <= padding < rows else None
+    padding, rows = as_integer(function, "padding_idx", padding_idx), len(weight) if wrap(weight, function).ndim else 0
+    return padding if 0 <= padding < rows else None
 
 
 def embedding(
@@ -111,6 +113,7 @@ def embedding(
 @public(out=False)
 def embedding_renorm_(input: Any, indices: Any, max_norm: float, norm_type: float) -> Tensor:
     """Scale the rows of a table at ``indices`` to a norm of at most ``max_norm``, in place; return the table."""
+    check_in_place(input, (), "embedding_renorm_")
     weight, index, _ = tables.checked_table("embedding_renorm_", tables.EMBEDDING, indices, input, None, False, False)
     tables.limit_norms("embedding_renorm_", weight, index, max_norm, norm_type)
     return weight
@@ -130,13 +133,15 @@ def embedding_bag(
         for the maximum the index of each (bags, columns), 0 in an empty bag.
     """
     kind = word("embedding_bag", "mode", mode, ("sum", "mean", "max"))
-    padding = _padding("embedding_bag", weight, padding_idx)
+    if offsets is None:
+        raise DtypeError("embedding_bag: offsets is None; expected a vector: where each bag begins")
     found = tables.embedding_bag(
         indices, weight, offsets, scale_grad_by_freq=scale_grad_by_freq, mode=kind, sparse=sparse,
-        per_sample_weights=per_sample_weights, include_last_offset=include_last_offset, padding_idx=padding,
+        per_sample_weights=per_sample_weights, include_last_offset=include_last_offset, padding_idx=padding_idx,
     )  # fmt: skip
     index = wrap(indices, "embedding_bag").long()
     bags, bag_of = tables.bags_of(index, offsets, include_last_offset)
+    padding = None if padding_idx is None else int(padding_idx) % len(wrap(weight))
     counted = bag_of if padding is None else where(compare("equal", index, padding), bags, bag_of)
     zeros = index.new_zeros(bags + 1)
     sizes = index_add(zeros, 0, counted, ones(len(index), dtype=dtypes.int64, device=index.device))[:bags]
@@ -240,7 +245,8 @@ def group_norm(
 
 
 def _statistics(x: Tensor, dims: tuple[int, ...], eps: float, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """The means, and 1 / sqrt(variances + eps), over dimensions."""
+    """The means, and 1 / sqrt(variances + eps), over dimensions; outside of the graph, as in PyTorch."""
+    x = x.detach()
     variance, mean = var_mean(converted(x, dtypes.accumulator(x.dtype)), dims, correction=0, keepdim=keepdim)
     return converted(mean, x.dtype), converted(rsqrt(variance + eps), x.dtype)
 

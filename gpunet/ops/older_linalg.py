@@ -183,5 +183,9 @@ def norm_except_dim(v: Any, pow: int = 2, dim: int = 0) -> Tensor:
     x, order = wrap(v, "norm_except_dim"), as_number("norm_except_dim", "pow", pow)
     if dim == -1:
         return norm(x, order)
+    if not x.ndim:
+        raise ShapeError(f"norm_except_dim: dim={dim} of a tensor without dimensions; expected dim=-1")
     kept = normalize_dim(dim, x.ndim, "norm_except_dim")
+    if x.ndim == 1:
+        return norm(x.unsqueeze(-1), order, -1)
     return norm(x, order, [d for d in range(x.ndim) if d != kept], keepdim=True)

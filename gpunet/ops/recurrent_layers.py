@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpunet.autograd import Tensor, wrap
-from gpunet.errors import ArgumentError, ShapeError
+from gpunet.autograd.autocast import is_cast
+from gpunet.backend.dtypes import is_floating
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.dropout import dropout as drop
 from gpunet.ops.face import as_positive, as_probability, check_flag, named
 from gpunet.ops.join import cat, stack, unbind
@@ -62,7 +64,8 @@ def run_layers(
 def _states(name: str, hx: Any, has_cells: bool) -> list[Sequence[Tensor]]:
     given = hx if has_cells else [hx]
     if not isinstance(given, (tuple, list)) or len(given) != 1 + has_cells or not all(isinstance(s, Tensor) for s in given):
-        raise ArgumentError(f"{name}: hx={hx!r}; expected {'the pair of tensors (h_0, c_0)' if has_cells else 'a tensor'}")
+        expected = "a pair of tensors" if has_cells else "a tensor"
+        raise ArgumentError(f"{name}: hx has type {type(hx).__name__}; expected {expected}")
     for state in given:
         if state.ndim != 3:
             raise ShapeError(f"{name}: a state has shape {tuple(state.shape)}; expected (layers * directions, n, features)")
@@ -103,6 +106,33 @@ _PADDED = ("input", "hx", "params", "has_biases", "num_layers", "dropout", "trai
 _PACKED = ("data", "batch_sizes", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional")
 
 
+def _check(name: str, cell: str, features: int, states: Sequence[Tensor], weights: Sequence[Any]) -> None:
+    """Check one direction of a layer for an input of so many features.
+
+    Args:
+        states: h, and c of an LSTM, (n, width).
+        weights: w_ih, w_hh, and perhaps biases and a projection.
+
+    Raises:
+        ShapeError, DtypeError: the shapes do not fit, or the dtypes differ or are not floating.
+    """
+    rows, first = CELLS[cell].gates * states[-1].shape[-1], weights[0]
+    wanted = [(rows, features), (rows, states[0].shape[-1])]
+    wanted += [(rows,)] * 2 if len(weights) > 3 else []
+    wanted += [(states[0].shape[-1], states[-1].shape[-1])] if len(weights) % 2 else []
+    for key, weight, shape in zip(("w_ih", "w_hh", "b_ih", "b_hh", "w_hr"), weights, wanted):
+        if weight is not None and tuple(weight.shape) != shape:
+            raise ShapeError(f"{name}: {key} has shape {tuple(weight.shape)}; expected {shape} for {features} features of input")
+    for x in (*states, *weights):
+        if x is not None and not (is_floating(x.dtype) and (x.dtype == first.dtype or (is_cast(x) and is_cast(first)))):
+            raise DtypeError(f"{name}: tensors of dtypes {x.dtype} and {first.dtype}; expected one floating dtype")
+
+
+def _check_dtype(name: str, x: Tensor, weight: Any) -> None:
+    if x.dtype != weight.dtype and not (is_cast(x) and is_cast(weight)):
+        raise DtypeError(f"{name}: the input has dtype {x.dtype}; expected that of the weights, {weight.dtype}")
+
+
 def _is_state(value: Any, cell: str) -> bool:
     """Whether a third argument is the state: that of sequences of one length is the list of weights."""
     return isinstance(value, Tensor) or (cell == "lstm" and isinstance(value, (tuple, list)) and len(value) == 2)
@@ -112,12 +142,20 @@ def _run(name: str, cell: str, x: Tensor, given: dict[str, Any]) -> tuple[Tensor
     for flag in ("has_biases", "train", "bidirectional", "batch_first"):
         check_flag(name, flag, given.get(flag, False))
     layers, directions = as_positive(name, "num_layers", given["num_layers"]), 1 + given["bidirectional"]
+    if not isinstance(given["params"], (tuple, list)):
+        raise DtypeError(f"{name}: params has type {type(given['params']).__name__}; expected a list of tensors")
     params, count = list(given["params"]), layers * directions
     size, rest = divmod(len(params), count)
     if rest or size not in ((4, 5) if given["has_biases"] else (2, 3)):
         raise ArgumentError(f"{name}: {len(params)} params for num_layers={layers}, {directions} directions; expected 2 or 4 each")
-    weights = [params[n * size : (n + 1) * size] for n in range(count)]
+    weights = [[wrap(w, name) for w in params[n * size : (n + 1) * size]] for n in range(count)]
     states = _states(name, given["hx"], CELLS[cell].has_cells)
+    if any(len(state) != count for state in states):
+        raise ShapeError(f"{name}: hx has {len(states[0])} states; expected {count}, one for each direction of each layer")
+    for number, layer in enumerate(weights):
+        features = x.shape[-1] if number < directions else directions * states[0][0].shape[-1]
+        _check(name, cell, features, [state[number] for state in states], layer)
+        _check_dtype(name, x, layer[0])
     dropout = as_probability(name, "dropout", given["dropout"]) if given["train"] else 0.0
     options: dict[str, Any] = {
         "cell": cell, "has_biases": given["has_biases"], "num_directions": directions, "dropout": dropout
@@ -143,15 +181,19 @@ def _step(cell: str) -> Callable[..., Any]:
         x, has_cells = wrap(input, name), CELLS[cell].has_cells
         given = list(hx) if isinstance(hx, (tuple, list)) else [hx]
         if len(given) != 1 + has_cells:
-            raise ArgumentError(f"{name}: hx={hx!r}; expected {'the pair (h, c)' if has_cells else 'a tensor'}")
+            expected = "the pair (h, c)" if has_cells else "a tensor"
+            raise ArgumentError(f"{name}: hx has type {type(hx).__name__}; expected {expected}")
         state = [wrap(s, name) for s in given]
         if x.ndim != 2 or any(s.ndim != 2 or len(s) != len(x) for s in state):
             shapes = ", ".join(str(tuple(t.shape)) for t in (x, *state))
             raise ShapeError(f"{name}: the input and the state have shapes {shapes}; expected (n, features), (n, width)")
+        weights = [None if w is None else wrap(w, name) for w in (w_ih, w_hh, b_ih, b_hh)]
+        _check(name, cell, x.shape[1], state, weights)
+        _check_dtype(name, x, weights[0])
+        biases = [weights[0].new_zeros(len(weights[0])) if b is None else b for b in weights[2:]]
         h, c = (*state, None)[:2]
-        biases = [None if b is None else wrap(b, name) for b in (b_ih, b_hh)]
         _, *found = run_direction(
-            x, h, c, wrap(w_ih, name), wrap(w_hh, name), *biases, cell=cell, batch_sizes=(len(x),), reverse=False
+            x, h, c, *weights[:2], *biases, cell=cell, batch_sizes=(len(x),), reverse=False
         )
         return tuple(found) if has_cells else found[0]
 

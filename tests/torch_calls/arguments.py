@@ -121,9 +121,11 @@ class Arguments(Values):
     def table_argument(self, name: str) -> str | None:
         """Rows of a table, and bags of them, that mostly fit; None for an argument like any other."""
         random, rows = self.random, 4
-        if name == "input":
+        if name in ("input", "indices"):
             shapes = ((2, 3), (3, 1), (5,), (1,), (0,), (0, 2), (2, 0))
-            self.shape = random.choice(shapes if self.target.name == "embedding_bag" else (*shapes, (), (2, 1, 3)))
+            vectors = ((5,), (3,), (1,), (0,))
+            is_bag, is_native = self.target.name == "embedding_bag", self.target.kind == "function"
+            self.shape = random.choice((vectors if is_native else shapes) if is_bag else (*shapes, (), (2, 1, 3)))
             return self.indices(self.shape, rows, "int64" if self.chance(0.8) else "int32")
         if name == "weight":
             self.dtype = random.choice(FLOATING) if self.chance(0.3) else "float64"
@@ -138,7 +140,8 @@ class Arguments(Values):
             return self.tensor(self.shape, self.dtype) if self.words.get("mode") == "sum" and self.chance(0.6) else "None"
         if name == "mode":
             self.words["mode"] = random.choice(("sum", "mean", "max"))
-            return repr(self.words["mode"])
+            words = ("sum", "mean", "max")
+            return repr(words.index(self.words["mode"]) if self.target.kind == "function" else self.words["mode"])
         return {
             "max_norm": random.choice(("None", "None", "2.0")), "padding_idx": random.choice(("None", "0", "1", "-1")),
             "sparse": "False", "scale_grad_by_freq": repr(self.words.get("mode") != "max" and self.chance(0.3)),

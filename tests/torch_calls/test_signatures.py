@@ -14,13 +14,15 @@ from tests.torch_calls.outcome import quietly
 from tests.torch_calls.signatures import spellings
 from tests.torch_calls.targets import find_targets
 
-#: Drawn arguments do not fit: they need a tensor with a graph, a function, data of any kind, lengths that fit targets,
-#: pivots, or, for a method without an overload of PyTorch's, a matrix of float32 or float64.
+#: Drawn arguments do not fit: they need a tensor with a graph, a function, data of any kind, lists of weights, lengths that fit
+#: targets, pivots, or, for a method without an overload of PyTorch's, a matrix of float32 or float64.
 UNDRAWN = {
-    "F.ctc_loss", "F.multi_head_attention_forward", "torch.as_tensor", "Tensor.backward", "torch.as_strided_scatter",
-    "Tensor.as_strided_scatter", "torch.istft", "Tensor.istft", "torch.range", "torch.unravel_index",
-    "Tensor.lu", "Tensor.lu_solve", "torch.linalg.lu_solve", "torch.lu_solve", "Tensor.register_hook",
-    "Tensor.register_post_accumulate_grad_hook", "Tensor.retain_grad",
+    "F.ctc_loss", "F.multi_head_attention_forward", "Tensor.apply_", "Tensor.as_strided_scatter", "Tensor.as_subclass",
+    "Tensor.backward", "Tensor.dim_order", "Tensor.istft", "Tensor.lu", "Tensor.lu_solve", "Tensor.map2_", "Tensor.map_",
+    "Tensor.module_load", "Tensor.register_hook", "Tensor.register_post_accumulate_grad_hook", "Tensor.resize",
+    "Tensor.resize_as", "Tensor.retain_grad", "torch.as_strided_scatter", "torch.as_tensor", "torch.convolution",
+    "torch.ctc_loss", "torch.gru", "torch.istft", "torch.linalg.ldl_solve", "torch.linalg.lu_solve", "torch.lobpcg", "torch.lstm",
+    "torch.lu_solve", "torch.range", "torch.rnn_relu", "torch.rnn_tanh", "torch.segment_reduce", "torch.unravel_index",
 }  # fmt: skip
 
 
