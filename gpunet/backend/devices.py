@@ -567,6 +567,13 @@ def has_cufft() -> bool:
     return True
 
 
+def from_dlpack(source: Any) -> Array:
+    """Return an array that shares the memory of an object with ``__dlpack__``, by the library of its device."""
+    is_on_gpu = int(source.__dlpack_device__()[0]) == 2  # kDLCUDA
+    array: Array = (cupy() if is_on_gpu else numpy).from_dlpack(source)
+    return array
+
+
 def pointer(array: Array) -> int:
     """Return the address of an array's first element."""
     return int(array.ctypes.data if isinstance(array, numpy.ndarray) else array.data.ptr)

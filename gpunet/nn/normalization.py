@@ -557,6 +557,8 @@ class LocalResponseNorm(Module):
 class CrossMapLRN2d(Module):
     """:class:`LocalResponseNorm` of images (n, channels, height, width), with a window of an odd number of channels.
 
+    PyTorch's module of this name adds the square of the first channel to the windows behind it as well.
+
     Args:
         size: the number of channels; of an even one the window has one less, but its sum is divided by ``size``, as in PyTorch.
         alpha, beta, k: as of :class:`LocalResponseNorm`.

@@ -29,13 +29,13 @@ __all__ = ["eig", "eigvals"]
 
 
 def _store_eig(xp: Any, out: Any, x: Any) -> None:
-    matrices = x.get() if hasattr(x, "get") else numpy.asarray(x)
+    matrices = numpy.asarray(devices.to_host(x))
     try:
         values, vectors = numpy.linalg.eig(matrices)
     except numpy.linalg.LinAlgError as error:
         raise LinAlgError(f"linalg.eig: {str(error)[:1].lower()}{str(error)[1:]}") from None
     packed = numpy.concatenate([vectors, values[..., None]], -1).astype(out.dtype)
-    devices.assign(out, packed if isinstance(out, numpy.ndarray) else xp.asarray(packed))
+    devices.assign(out, devices.move(packed, devices.of(out)))
 
 
 EIG = Shim("eig", _store_eig, reads_values=True)

@@ -16,9 +16,6 @@ from gpunet.ops.face import as_integer, check_flag
 
 __all__ = ["asarray", "from_dlpack", "frombuffer", "to_dlpack"]
 
-_CUDA = 2  # kDLCUDA
-
-
 def asarray(
     obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None, requires_grad: bool | None = None
 ) -> Tensor:
@@ -27,7 +24,7 @@ def asarray(
     Args:
         dtype, device: None keeps those of the data; numbers and lists get the usual ones.
         copy: None shares memory where that is possible, False requires it, True copies.
-        requires_grad: whether the result requires grad; False takes a tensor out of its graph, None leaves it as it is.
+        requires_grad: whether the result is a leaf that requires grad, or one that does not; None leaves a tensor as it is.
 
     Raises:
         ArgumentError: ``copy=False``, and the data must be copied.
@@ -48,7 +45,7 @@ def asarray(
         found = clone(found)
     if not requires_grad:
         return found if requires_grad is None else found.detach()
-    return found if found.requires_grad else found.detach().requires_grad_()
+    return found.detach().requires_grad_()
 
 
 def _shared(obj: Any, dtype: Any) -> Tensor | None:
@@ -133,9 +130,8 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     if not (is_capsule or hasattr(ext_tensor, "__dlpack__")):
         raise DtypeError(f"from_dlpack: ext_tensor has type {type(ext_tensor).__name__}; expected an object with __dlpack__")
     given = _Capsule(ext_tensor) if is_capsule else ext_tensor
-    kind = given.__dlpack_device__()[0]
     try:
-        array = (devices.cupy() if kind == _CUDA else numpy).from_dlpack(given)
+        array = devices.from_dlpack(given)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise DtypeError(f"from_dlpack: a {type(ext_tensor).__name__} that is not taken: {error}") from None
     found = make_tensor(plain_array(array, "from_dlpack"))

@@ -31,7 +31,7 @@ def _replace(name: str, target: Tensor, function: Callable[..., Any], *others: A
     refuse_shared_memory(target.array, name)
     columns = [x.expand(target.array.shape).reshape(-1).tolist() for x in (target, *others)]
     kind = bool if is_boolean(target.dtype) else (lambda value: value) if is_inexact(target.dtype) else int
-    target.array[...] = _array([kind(function(*row)) for row in zip(*columns)], target)
+    devices.assign(target.array, _array([kind(function(*row)) for row in zip(*columns)], target))
     bump_version(target)
     return target
 

@@ -171,7 +171,8 @@ def test_fractional_pooling(name: str, shape: tuple[int, ...], options: dict[str
 def test_refused_fractional_pooling() -> None:
     x = gpunet.ones(1, 1, 4, 4)
     for message, options in {
-        "output_size=None, output_ratio=None": {}, "output_ratio=1.5": {"output_ratio": 1.5}, "a result of .2, 3.": {"kernel_size": 4, "output_ratio": (0.5, 0.75)}, "a result of .5, 5.": {"output_size": 5},
+        "output_size=None, output_ratio=None": {}, "output_ratio=1.5": {"output_ratio": 1.5},
+        "a result of .2, 3.": {"kernel_size": 4, "output_ratio": (0.5, 0.75)}, "a result of .5, 5.": {"output_size": 5},
         "_random_samples have shape": {"output_size": 2, "_random_samples": gpunet.ones(1, 1, 3)},
     }.items():  # fmt: skip
         with pytest.raises((ArgumentError, ShapeError), match=f"fractional_max_pool2d: .*{message}"):
