@@ -84,9 +84,9 @@ def _pooled(
         first = _starts(numbers[:, column : column + 1], extent[axis], sizes[axis], taps[axis])
         inside = arange(taps[axis], device=input.device)
         of_axis = (first.reshape(planes, sizes[axis], 1) + inside) * math.prod(extent[axis + 1 :])
-        shape = [planes, *(1,) * (2 * dims)]
-        shape[1 + axis], shape[1 + dims + axis] = sizes[axis], taps[axis]
-        place = place + of_axis.reshape(shape)
+        extended = [planes, *(1,) * (2 * dims)]
+        extended[1 + axis], extended[1 + dims + axis] = sizes[axis], taps[axis]
+        place = place + of_axis.reshape(extended)
     count, window = math.prod(sizes), math.prod(taps)
     place = place.reshape(planes, count, window)
     values = gather(input.reshape(planes, math.prod(extent)), 1, place.reshape(planes, count * window))

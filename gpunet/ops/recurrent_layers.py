@@ -45,9 +45,9 @@ def run_layers(
             x = drop(x, dropout) if layer and dropout else x
             outputs = []
         projection = given[-1] if len(given) % 2 else None
-        biases = given[2:4] if has_biases else (None, None)
+        b_ih, b_hh = given[2:4] if has_biases else (None, None)
         output, *last = run_direction(
-            x, firsts[0][number], firsts[1][number], given[0], given[1], *biases, projection, cell=cell, batch_sizes=batch_sizes,
+            x, firsts[0][number], firsts[1][number], given[0], given[1], b_ih, b_hh, projection, cell=cell, batch_sizes=batch_sizes,
             reverse=direction == 1,
         )  # fmt: skip
         outputs.append(output)
@@ -117,7 +117,7 @@ def _check(name: str, cell: str, features: int, states: Sequence[Tensor], weight
         ShapeError, DtypeError: the shapes do not fit, or the dtypes differ or are not floating.
     """
     rows, first = CELLS[cell].gates * states[-1].shape[-1], weights[0]
-    wanted = [(rows, features), (rows, states[0].shape[-1])]
+    wanted: list[tuple[int, ...]] = [(rows, features), (rows, states[0].shape[-1])]
     wanted += [(rows,)] * 2 if len(weights) > 3 else []
     wanted += [(states[0].shape[-1], states[-1].shape[-1])] if len(weights) % 2 else []
     for key, weight, shape in zip(("w_ih", "w_hh", "b_ih", "b_hh", "w_hr"), weights, wanted):
@@ -187,7 +187,7 @@ def _step(cell: str) -> Callable[..., Any]:
         if x.ndim != 2 or any(s.ndim != 2 or len(s) != len(x) for s in state):
             shapes = ", ".join(str(tuple(t.shape)) for t in (x, *state))
             raise ShapeError(f"{name}: the input and the state have shapes {shapes}; expected (n, features), (n, width)")
-        weights = [None if w is None else wrap(w, name) for w in (w_ih, w_hh, b_ih, b_hh)]
+        weights: list[Any] = [None if w is None else wrap(w, name) for w in (w_ih, w_hh, b_ih, b_hh)]
         _check(name, cell, x.shape[1], state, weights)
         _check_dtype(name, x, weights[0])
         biases = [weights[0].new_zeros(len(weights[0])) if b is None else b for b in weights[2:]]

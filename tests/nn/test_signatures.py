@@ -33,7 +33,8 @@ DEFAULTS = {
 #: Builtins whose docstrings show another signature than they have.
 MISDOCUMENTED = {
     "conv_tbc": "(input, weight, bias, pad=0)", "log_sigmoid": "(input)", "gelu": "(input, *, approximate='none')",
-    "one_hot": "(input, num_classes=-1)", "rrelu_": "(input, lower=0.125, upper=0.3333333333333333, training=False, generator=None)",
+    "one_hot": "(input, num_classes=-1)",
+    "rrelu_": "(input, lower=0.125, upper=0.3333333333333333, training=False, generator=None)",
     "scaled_dot_product_attention":
         "(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False)",
 }  # fmt: skip
