@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy
+
 from gpunet.autograd import Tensor, make_tensor, wrap
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.memory import empty
@@ -181,7 +183,7 @@ def norm_except_dim(v: Any, pow: int = 2, dim: int = 0) -> Tensor:
         pow: the order of the norm.
     """
     x, order = wrap(v, "norm_except_dim"), as_number("norm_except_dim", "pow", pow)
-    if dim == -1:
+    if isinstance(dim, (int, numpy.integer)) and dim == -1:
         return norm(x, order)
     if not x.ndim:
         raise ShapeError(f"norm_except_dim: dim={dim} of a tensor without dimensions; expected dim=-1")
