@@ -20,9 +20,11 @@ UNDRAWN = {
     "F.ctc_loss", "F.grouped_mm", "F.multi_head_attention_forward", "Tensor.apply_", "Tensor.as_strided_scatter",
     "Tensor.as_subclass", "Tensor.backward", "Tensor.dim_order", "Tensor.istft", "Tensor.lu", "Tensor.lu_solve",
     "Tensor.map2_", "Tensor.map_", "Tensor.module_load", "Tensor.register_hook",
-    "Tensor.register_post_accumulate_grad_hook", "Tensor.resize", "Tensor.resize_as", "Tensor.retain_grad", "torch.as_strided_scatter", "torch.as_tensor", "torch.convolution",
-    "torch.ctc_loss", "torch.gru", "torch.istft", "torch.linalg.ldl_solve", "torch.linalg.lu_solve", "torch.lobpcg", "torch.lstm",
-    "torch.lstm_cell", "torch.lu_solve", "torch.range", "torch.rnn_relu", "torch.rnn_tanh", "torch.segment_reduce", "torch.unravel_index",
+    "Tensor.register_post_accumulate_grad_hook", "Tensor.resize", "Tensor.resize_as", "Tensor.retain_grad",
+    "torch.as_strided_scatter", "torch.as_tensor", "torch.convolution", "torch.ctc_loss", "torch.gru", "torch.istft",
+    "torch.linalg.ldl_solve", "torch.linalg.lu_solve", "torch.lobpcg", "torch.lstm",
+    "torch.lstm_cell", "torch.lu_solve", "torch.range", "torch.rnn_relu", "torch.rnn_tanh", "torch.segment_reduce",
+    "torch.unravel_index",
 }  # fmt: skip
 
 
