@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         amp,
         autograd,
         backends,
+        cpu,
         cuda,
         data,
         diagnose,
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
         version,
         vision,
     )
+    from gpunet.accelerator import get_device_module
+    from gpunet.autograd.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled, set_anomaly_enabled
     from gpunet.autograd.autocast import *
     from gpunet.autograd.engine import *
     from gpunet.autograd.mode import *
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from gpunet.autograd.size import *
     from gpunet.autograd.tensor import *
     from gpunet.autograd.tensor_types import *
+    from gpunet.backend.any_streams import *
     from gpunet.backend.constants import *
     from gpunet.backend.devices import *
     from gpunet.backend.dtypes import *
@@ -64,6 +68,7 @@ if TYPE_CHECKING:
     from gpunet.backend.threads import *
     from gpunet.captured.compile import *
     from gpunet.captured.step import *
+    from gpunet.errors import OutOfMemoryError
     from gpunet.interop.c import export_c
     from gpunet.launch.random import *
     from gpunet.launch.synchronize import *
@@ -83,30 +88,43 @@ if TYPE_CHECKING:
     from gpunet.ops.arithmetic import *
     from gpunet.ops.arrange import *
     from gpunet.ops.bessel import i0
+    from gpunet.ops.bilinear import bilinear
     from gpunet.ops.compare import *
     from gpunet.ops.complex_numbers import *
+    from gpunet.ops.control_flow import *
     from gpunet.ops.conv_transpose import *
     from gpunet.ops.convolution import *
+    from gpunet.ops.copies import *
+    from gpunet.ops.counts import *
     from gpunet.ops.creation import *
     from gpunet.ops.custom import *
     from gpunet.ops.diagonal import *
-    from gpunet.ops.distance import cosine_similarity, pairwise_distance
+    from gpunet.ops.differences import *
+    from gpunet.ops.distance import cosine_similarity, pairwise_distance, pdist
     from gpunet.ops.elementwise import *
     from gpunet.ops.entropy import xlogy
     from gpunet.ops.equality import *
     from gpunet.ops.error_functions import erfc, erfinv
+    from gpunet.ops.exchange import *
     from gpunet.ops.factorize import *
+    from gpunet.ops.fill import *
     from gpunet.ops.functions_of_methods import *
-    from gpunet.ops.gates import prelu
+    from gpunet.ops.gates import prelu, rrelu_
     from gpunet.ops.grid import *
+    from gpunet.ops.hash import *
     from gpunet.ops.incomplete_gamma import *
     from gpunet.ops.index import *
-    from gpunet.ops.interpolate import channel_shuffle, pixel_shuffle, pixel_unshuffle
+    from gpunet.ops.interpolate import channel_shuffle, native_channel_shuffle, pixel_shuffle, pixel_unshuffle
     from gpunet.ops.join import *
+    from gpunet.ops.low_rank import *
     from gpunet.ops.lu import *
     from gpunet.ops.matmul import *
     from gpunet.ops.matrix_exp import *
+    from gpunet.ops.native import *
+    from gpunet.ops.native_losses import *
     from gpunet.ops.norm import *
+    from gpunet.ops.normalization import rms_norm
+    from gpunet.ops.older_linalg import *
     from gpunet.ops.order import *
     from gpunet.ops.pair_distances import *
     from gpunet.ops.parts import *
@@ -114,11 +132,13 @@ if TYPE_CHECKING:
     from gpunet.ops.products import *
     from gpunet.ops.query import *
     from gpunet.ops.random import *
+    from gpunet.ops.recurrent_layers import *
     from gpunet.ops.reduce import *
     from gpunet.ops.rounding import *
     from gpunet.ops.running import *
     from gpunet.ops.scan import *
     from gpunet.ops.scatter import *
+    from gpunet.ops.segments import *
     from gpunet.ops.sets import *
     from gpunet.ops.shape import *
     from gpunet.ops.softmax import *
@@ -153,32 +173,40 @@ _REEXPORTED = (
     "ops.pair_distances", "ops.running", "train.checkpoint", "train.fit", "train.trainer", "ops.lu", "ops.storage", "ops.bessel",
     "ops.entropy",
     "ops.error_functions", "ops.incomplete_gamma", "ops.matrix_exp", "ops.parts", "ops.strided", "ops.window_functions",
-    "ops.complex_numbers", "ops.spectrogram", "sweeps.run", "interop.c",
+    "ops.complex_numbers", "ops.spectrogram", "ops.fill", "ops.copies", "ops.native", "ops.native_losses", "ops.recurrent_layers",
+    "ops.bilinear", "ops.normalization", "ops.exchange", "ops.differences", "ops.segments", "ops.counts", "ops.older_linalg",
+    "ops.low_rank", "ops.hash", "ops.control_flow", "autograd.anomaly", "backend.any_streams", "errors", "accelerator",
+    "sweeps.run", "interop.c",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional or special.
 #: The import of interop takes long.
 _SELECTED_NAMES = {
+    "accelerator": ("get_device_module",),
+    "autograd.anomaly": ("is_anomaly_check_nan_enabled", "is_anomaly_enabled", "set_anomaly_enabled"),
+    "errors": ("OutOfMemoryError",),
     "interop.c": ("export_c",),
     "ops.activations": (
         "celu", "celu_", "hardshrink", "relu", "relu_", "selu", "selu_", "sigmoid", "tanh", "threshold",
         "threshold_",
     ),
     "ops.bessel": ("i0",),
-    "ops.distance": ("cosine_similarity", "pairwise_distance"),
+    "ops.bilinear": ("bilinear",),
+    "ops.distance": ("cosine_similarity", "pairwise_distance", "pdist"),
     "ops.entropy": ("xlogy",),
     "ops.error_functions": ("erfc", "erfinv"),
-    "ops.gates": ("prelu",),
-    "ops.interpolate": ("channel_shuffle", "pixel_shuffle", "pixel_unshuffle"),
-    "ops.pooling": ("adaptive_avg_pool1d", "avg_pool1d"),  # max_pool2d and its kin take other arguments there
+    "ops.gates": ("prelu", "rrelu_"),
+    "ops.interpolate": ("channel_shuffle", "native_channel_shuffle", "pixel_shuffle", "pixel_unshuffle"),
+    "ops.normalization": ("rms_norm",),
+    "ops.pooling": ("adaptive_avg_pool1d", "avg_pool1d"),  # max_pool2d and its kin are those of ops.native
     "ops.special_functions": ("digamma", "lgamma", "mvlgamma", "polygamma"),
 }  # fmt: skip
 #: Submodules that are imported on first access, also by ``from gpunet import *``.
 _STAR_SUBMODULES = ("cuda", "fft", "linalg", "nn", "ops", "optim", "special")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
-    "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "diagnose", "distributed", "distributions",
-    "emulator", "errors", "estimators", "interop", "launch", "metrics", "models", "mps", "multiprocessing", "onnx", "random",
-    "sweeps", "testing", "tools", "train", "utils", "version", "vision",
+    "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "cpu", "data", "diagnose", "distributed",
+    "distributions", "emulator", "errors", "estimators", "interop", "launch", "metrics", "models", "mps", "multiprocessing",
+    "onnx", "random", "sweeps", "testing", "tools", "train", "utils", "version", "vision",
 )  # fmt: skip
 
 

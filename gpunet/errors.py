@@ -27,6 +27,10 @@ class DeviceError(GpunetError, RuntimeError):
     """A device that does not exist, or tensors on different devices."""
 
 
+class OutOfMemoryError(GpunetError, RuntimeError, MemoryError):
+    """A GPU has not enough memory for an array."""
+
+
 class GradientError(GpunetError, RuntimeError):
     """A gradient that cannot be computed: no graph, a released graph, or a non-scalar output without ``gradient``."""
 

@@ -43,7 +43,7 @@ LAYERS = (
     "train",
     "sweeps",
     "diagnose estimators",
-    "_C accelerator amp backends cuda fft linalg mps multiprocessing random special utils",  # re-export names, as "" does
+    "_C accelerator amp backends cpu cuda fft linalg mps multiprocessing random special utils",  # re-export names, as "" does
     "",
     "interop onnx",
     "tools version",

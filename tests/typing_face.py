@@ -18,7 +18,7 @@ The modules of ``gpunet.ops`` attach the methods to Tensor (see ``gpunet.autogra
 """
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpunet.autograd import Tensor
@@ -26,6 +26,7 @@ from gpunet.backend.devices import Array
 from gpunet.launch.random import Generator
 from gpunet.ops.dims import Dims
 from gpunet.ops.factorize import QR, SignLogDet
+from gpunet.ops.older_linalg import Reflections, TriangularSolution
 from gpunet.ops.order import ValuesIndices
 from gpunet.ops.parts import Histogram, Parts
 from gpunet.ops.spectral import SVD

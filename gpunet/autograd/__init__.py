@@ -19,6 +19,7 @@ recursion or dependency counts.
 """
 
 from gpunet.autograd import functional
+from gpunet.autograd import mode as grad_mode
 from gpunet.autograd.anomaly import detect_anomaly, set_detect_anomaly
 from gpunet.autograd.engine import backward, grad
 from gpunet.autograd.function import Function, once_differentiable
@@ -37,12 +38,14 @@ from gpunet.autograd.graph import (
 )
 from gpunet.autograd.mode import (
     enable_grad,
+    enforce_grad_layout_policy,
     get_default_dtype,
     inference_mode,
     is_grad_enabled,
     no_grad,
     set_default_dtype,
     set_grad_enabled,
+    set_multithreading_enabled,
 )
 from gpunet.autograd.op import OPS, Op, fused, primitive
 from gpunet.autograd.tensor import RemovableHandle, Tensor, bump_version, make_tensor, method, wrap

@@ -10,7 +10,9 @@ from gpunet.autograd.graph import Node, materialize
 from gpunet.errors import GradientError
 from gpunet.launch.tape import active, user_line
 
-__all__ = ["detect_anomaly", "set_detect_anomaly"]
+__all__ = [
+    "detect_anomaly", "is_anomaly_check_nan_enabled", "is_anomaly_enabled", "set_anomaly_enabled", "set_detect_anomaly",
+]  # fmt: skip
 
 
 class _NumberWithLine(int):
@@ -67,11 +69,26 @@ class _AnomalyMode:
         self._previous: list[tuple[bool, bool]] = []
 
     def __enter__(self) -> None:
-        self._previous.append((isinstance(Node._sequence, _NumbersWithLines), engine.inspect_gradients is not None))
+        self._previous.append((is_anomaly_enabled(), is_anomaly_check_nan_enabled()))
         _set(*self._wanted)
 
     def __exit__(self, *exception: object) -> None:
         _set(*self._previous.pop())
+
+
+def is_anomaly_enabled() -> bool:
+    """Return whether anomaly mode is enabled."""
+    return isinstance(Node._sequence, _NumbersWithLines)
+
+
+def is_anomaly_check_nan_enabled() -> bool:
+    """Return whether anomaly mode is enabled and backward checks gradients for NaN."""
+    return engine.inspect_gradients is not None
+
+
+def set_anomaly_enabled(mode: bool, check_nan: bool = True) -> None:
+    """Enable or disable anomaly mode (see :func:`detect_anomaly`)."""
+    _set(bool(mode), bool(check_nan))
 
 
 def detect_anomaly(check_nan: bool = True) -> _AnomalyMode:

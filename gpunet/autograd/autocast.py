@@ -30,10 +30,10 @@ from gpunet.launch.stateful import rely_on
 from gpunet.launch.tape import warn_user
 
 __all__ = [
-    "autocast", "clear_autocast_cache", "get_autocast_cpu_dtype", "get_autocast_dtype", "get_autocast_gpu_dtype",
-    "is_autocast_available", "is_autocast_cache_enabled", "is_autocast_cpu_enabled", "is_autocast_enabled",
-    "set_autocast_cache_enabled", "set_autocast_cpu_dtype", "set_autocast_cpu_enabled", "set_autocast_dtype",
-    "set_autocast_enabled", "set_autocast_gpu_dtype",
+    "autocast", "autocast_decrement_nesting", "autocast_increment_nesting", "clear_autocast_cache", "get_autocast_cpu_dtype",
+    "get_autocast_dtype", "get_autocast_gpu_dtype", "is_autocast_available", "is_autocast_cache_enabled",
+    "is_autocast_cpu_enabled", "is_autocast_enabled", "set_autocast_cache_enabled", "set_autocast_cpu_dtype",
+    "set_autocast_cpu_enabled", "set_autocast_dtype", "set_autocast_enabled", "set_autocast_gpu_dtype",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -321,6 +321,18 @@ def set_autocast_cache_enabled(enabled: bool) -> None:
 
 def clear_autocast_cache() -> None:
     """Do nothing: there is no cache of cast weights."""
+
+
+def autocast_increment_nesting() -> int:
+    """Count a block that begins, in this thread; return how many there are.  The count has no effect."""
+    current.autocast_nesting += 1
+    return current.autocast_nesting
+
+
+def autocast_decrement_nesting() -> int:
+    """Count a block that ends, in this thread; return how many there are."""
+    current.autocast_nesting -= 1
+    return current.autocast_nesting
 
 
 # ---- for subclasses of Function ----------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from gpunet.backend import dtypes
 from gpunet.errors import ArgumentError, DtypeError
 
 __all__ = [
-    "enable_grad", "get_default_dtype", "inference_mode", "is_grad_enabled", "no_grad", "set_default_dtype", "set_grad_enabled",
+    "enable_grad", "get_default_dtype", "inference_mode", "is_grad_enabled", "is_inference", "is_inference_mode_enabled",
+    "no_grad", "set_default_dtype", "set_grad_enabled",
 ]  # fmt: skip
 
 float32 = numpy.dtype("float32")
@@ -42,15 +43,18 @@ def get_default_dtype() -> numpy.dtype[Any]:
 
 class _Mode(threading.local):
     enabled = True
+    infers = False
     recomputes = False
     autocast: dict[str, Any] | None = None
+    autocast_nesting = 0
     may_autocast = False
     saved_hooks: Any = None
     autocast_dtypes: Mapping[str, Any] = MappingProxyType({})
     leaf_listener: Callable[[Any], None] | None = None
 
 
-#: Of this thread: ``current.enabled``, whether ops record the graph; ``current.recomputes``, whether a forward pass runs again
+#: Of this thread: ``current.enabled``, whether ops record the graph; ``current.infers``, whether it is in a block of
+#: :func:`inference_mode`; ``current.recomputes``, whether a forward pass runs again
 #: for its gradient (see :mod:`gpunet.autograd.checkpoint`), so that layers must not count it twice; ``current.autocast``, the
 #: kinds of devices on which ops autocast, with their half dtypes (see :mod:`gpunet.autograd.autocast`), None if there are none;
 #: ``current.may_autocast``, whether the thread has ever set it outside of a block; ``current.autocast_dtypes``, the default of
@@ -85,6 +89,26 @@ class set_grad_enabled:
         return _in_mode(self._mode, function)
 
 
+class set_multithreading_enabled:
+    """Accept a bool, also as a context manager: backward runs in the thread that calls it, and in no other."""
+
+    def __init__(self, mode: bool) -> None:
+        self._value = bool(mode)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+
+class enforce_grad_layout_policy(set_multithreading_enabled):
+    """Accept a bool, also as a context manager: the gradients of leaves have one order in memory, whatever that of the leaf."""
+
+    def __init__(self, enable: bool = True) -> None:
+        super().__init__(enable)
+
+
 def no_grad(function: Any = None) -> Any:
     """Disable recording of the graph in this thread: ``with no_grad():``, ``@no_grad()`` or ``@no_grad``."""
     return _GradMode(False) if function is None else _GradMode(False)(function)
@@ -97,7 +121,7 @@ def enable_grad(function: Any = None) -> Any:
 
 def inference_mode(mode: Any = True) -> Any:
     """Disable recording of the graph, as :func:`no_grad`; ``inference_mode(False)`` changes nothing."""
-    return no_grad(mode) if callable(mode) else _GradMode(False if mode else None)
+    return _InferenceMode(True)(mode) if callable(mode) else _InferenceMode(bool(mode))
 
 
 class _GradMode:
@@ -123,8 +147,33 @@ class _GradMode:
         return _in_mode(self._value, function)
 
 
+class _InferenceMode(_GradMode):
+    """:class:`_GradMode` of :func:`inference_mode`."""
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__(False if mode else None)
+        self._mode = mode
+        self._outer: list[bool] = []
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._outer.append(current.infers)
+        current.infers = self._mode
+
+    def __exit__(self, *exception: object) -> None:
+        current.infers = self._outer.pop()
+        super().__exit__(*exception)
+
+    def __call__(self, function: F) -> F:
+        return _within(lambda: _InferenceMode(self._mode), function)
+
+
 def _in_mode(value: bool | None, function: F) -> F:
-    """Return ``function`` running with this grad mode; a generator function has it whenever its own code runs.
+    return _within(lambda: _GradMode(value), function)
+
+
+def _within(block: Callable[[], _GradMode], function: F) -> F:
+    """Return ``function`` running with a grad mode; a generator function has it whenever its own code runs.
 
     Raises:
         ArgumentError: the body of the function runs at an ``await``, where the mode would not be set.
@@ -134,7 +183,7 @@ def _in_mode(value: bool | None, function: F) -> F:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        with _GradMode(value):
+        with block():
             return function(*args, **kwargs)
 
     @functools.wraps(function)
@@ -143,20 +192,32 @@ def _in_mode(value: bool | None, function: F) -> F:
         resume, argument = generator.send, None
         while True:
             try:
-                with _GradMode(value):
+                with block():
                     item = resume(argument)
             except StopIteration as stop:
                 return stop.value
             try:
                 resume, argument = generator.send, (yield item)
             except GeneratorExit:
-                with _GradMode(value):
+                with block():
                     generator.close()
                 raise
             except BaseException as error:
                 resume, argument = generator.throw, error
 
     return generate if inspect.isgeneratorfunction(function) else call  # type: ignore[return-value]
+
+
+def is_inference_mode_enabled() -> bool:
+    """Return whether this thread is in a block of :func:`inference_mode`."""
+    return current.infers
+
+
+def is_inference(input: Any) -> bool:
+    """Return False: tensors that are made in :func:`inference_mode` can be used as any others."""
+    if not hasattr(input, "requires_grad"):
+        raise DtypeError(f"is_inference: input has type {type(input).__name__}; expected a tensor")
+    return False
 
 
 def is_grad_enabled() -> bool:

@@ -124,6 +124,43 @@ class Tensor(TensorMethods):
         return False
 
     @property
+    def is_meta(self) -> bool:
+        return False
+
+    @property
+    def is_nested(self) -> bool:
+        return False
+
+    @property
+    def name(self) -> None:
+        return None
+
+    @property
+    def volatile(self) -> bool:
+        """Whether the graph is not recorded, of PyTorch 0.3: False; use ``no_grad()``."""
+        return False
+
+    @property
+    def output_nr(self) -> int:
+        """The number of the tensor among the results of ``grad_fn``."""
+        return self._index
+
+    @property
+    def grad_dtype(self) -> numpy.dtype[Any]:
+        """The dtype of the gradient of a leaf: that of the tensor.
+
+        Raises:
+            GradientError: the tensor is no leaf.
+        """
+        if self._node is not None:
+            raise GradientError("grad_dtype of a tensor that is no leaf; its gradient has the dtype of the tensor")
+        return self.array.dtype
+
+    def is_inference(self) -> bool:
+        """Return False: tensors that are made in ``inference_mode()`` can be used as any others."""
+        return False
+
+    @property
     def layout(self) -> Layout:
         return strided
 

@@ -14,6 +14,7 @@ import importlib.util
 import math
 import os
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -24,7 +25,7 @@ import numpy
 
 from gpunet.backend import cupy_functions, dtypes
 from gpunet.backend.emulated_array import EmulatedArray, emulated_numpy
-from gpunet.errors import CaptureError, DeviceError, DtypeError
+from gpunet.errors import CaptureError, DeviceError, DtypeError, OutOfMemoryError
 
 __all__ = ["cuda_status", "default_device", "device", "set_default_device"]
 
@@ -237,7 +238,10 @@ class _CupyOnGpu(ModuleType):
 
         def call(*arguments: Any, **options: Any) -> Any:
             with gpu:
-                return found(*arguments, **options)
+                try:
+                    return found(*arguments, **options)
+                except MemoryError as error:
+                    raise out_of_memory(error, Device("cuda", gpu.id)) from error
 
         setattr(self, name, call)
         return call
@@ -310,7 +314,15 @@ def empty(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
         return EmulatedArray(shape, dtype)
     xp = cupy()
     with xp.cuda.Device(device.index):
-        return xp.empty(shape, dtype)
+        try:
+            return xp.empty(shape, dtype)
+        except MemoryError as error:
+            raise out_of_memory(error, device) from error
+
+
+def out_of_memory(error: MemoryError, device: Device) -> OutOfMemoryError:
+    """Return the error of a failed allocation on a GPU, in the words of the library."""
+    return OutOfMemoryError(f"{device} is out of memory: {error}; use a smaller batch, or free tensors and call cuda.empty_cache()")
 
 
 def zeros(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
@@ -366,12 +378,25 @@ def _read(array: Array, device: Device) -> numpy.ndarray:
     with on_device_of(array):  # ordered behind the current stream of its own device
         finish = _start_checks(device)
         if device.type == "cuda":
+            if read_debug_mode[0]:
+                _report_read()
             copied = array.get(blocking=False)
             cupy().cuda.get_current_stream().synchronize()
         else:
             copied = array.get()
         finish()
     return copied
+
+
+#: 0; 1 to warn and 2 to raise when the host reads from a GPU: see ``cuda.set_sync_debug_mode``.
+read_debug_mode = [0]
+
+
+def _report_read() -> None:
+    message = "the host reads a value of a GPU, and waits for all launches before it (cuda.set_sync_debug_mode)"
+    if read_debug_mode[0] == 2:
+        raise DeviceError(message)
+    warnings.warn(message, stacklevel=2)
 
 
 def start_read(array: Array) -> Callable[[], numpy.ndarray]:
@@ -540,6 +565,13 @@ def has_cufft() -> bool:
     except ImportError:
         return False
     return True
+
+
+def from_dlpack(source: Any) -> Array:
+    """Return an array that shares the memory of an object with ``__dlpack__``, by the library of its device."""
+    is_on_gpu = int(source.__dlpack_device__()[0]) == 2  # kDLCUDA
+    array: Array = (cupy() if is_on_gpu else numpy).from_dlpack(source)
+    return array
 
 
 def pointer(array: Array) -> int:

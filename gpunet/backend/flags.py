@@ -6,11 +6,12 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, DtypeError
 
 __all__ = [
-    "are_deterministic_algorithms_enabled", "get_float32_matmul_precision", "is_deterministic_algorithms_warn_only_enabled",
-    "set_float32_matmul_precision", "use_deterministic_algorithms",
+    "are_deterministic_algorithms_enabled", "get_deterministic_debug_mode", "get_float32_matmul_precision",
+    "is_deterministic_algorithms_warn_only_enabled", "is_warn_always_enabled", "set_deterministic_debug_mode",
+    "set_float32_matmul_precision", "set_flush_denormal", "set_warn_always", "use_deterministic_algorithms",
 ]  # fmt: skip
 
 _PRECISIONS = ("highest", "high", "medium")
@@ -54,6 +55,59 @@ def are_deterministic_algorithms_enabled() -> bool:
 
 def is_deterministic_algorithms_warn_only_enabled() -> bool:
     """Return False: no op has another algorithm."""
+    return False
+
+
+_DEBUG_MODES = ("default", "warn", "error")
+_debug_mode, _warns_always = 0, False
+
+
+def set_deterministic_debug_mode(debug_mode: int | str) -> None:
+    """Set what :func:`get_deterministic_debug_mode` returns; there are no results that differ from run to run to warn of.
+
+    Args:
+        debug_mode: 0 or "default", 1 or "warn", 2 or "error".
+
+    Raises:
+        ArgumentError: another value.
+    """
+    global _debug_mode
+    known = {word: number for number, word in enumerate(_DEBUG_MODES)} | {n: n for n in range(len(_DEBUG_MODES))}
+    if isinstance(debug_mode, bool) or not isinstance(debug_mode, (int, str)) or debug_mode not in known:
+        raise ArgumentError(f"set_deterministic_debug_mode({debug_mode!r}): expected 0, 1, 2, 'default', 'warn' or 'error'")
+    _debug_mode = known[debug_mode]
+
+
+def get_deterministic_debug_mode() -> int:
+    """Return the number of the mode of :func:`set_deterministic_debug_mode`, 0 at first."""
+    return _debug_mode
+
+
+def set_warn_always(b: bool) -> None:
+    """Set what :func:`is_warn_always_enabled` returns: Python's filters of warnings say how often one is shown.
+
+    Raises:
+        DtypeError: it is no bool.
+    """
+    global _warns_always
+    if not isinstance(b, bool):
+        raise DtypeError(f"set_warn_always({b!r}): expected True or False")
+    _warns_always = b
+
+
+def is_warn_always_enabled() -> bool:
+    """Return what :func:`set_warn_always` was called with, False at first."""
+    return _warns_always
+
+
+def set_flush_denormal(mode: bool) -> bool:
+    """Return False, which means that it is not supported: NumPy's results are those of IEEE 754, with small numbers.
+
+    Raises:
+        DtypeError: ``mode`` is no bool.
+    """
+    if not isinstance(mode, bool):
+        raise DtypeError(f"set_flush_denormal({mode!r}): expected True or False")
     return False
 
 

@@ -9,7 +9,10 @@ from typing import Any
 
 from gpunet.errors import ArgumentError
 
-__all__ = ["channels_last", "channels_last_3d", "contiguous_format", "preserve_format", "strided"]
+__all__ = [
+    "channels_last", "channels_last_3d", "contiguous_format", "layout", "legacy_contiguous_format", "memory_format",
+    "preserve_format", "strided",
+]  # fmt: skip
 
 
 class _Name:
@@ -32,7 +35,10 @@ class Layout(_Name):
 
 channels_last, channels_last_3d = MemoryFormat("channels_last"), MemoryFormat("channels_last_3d")
 contiguous_format, preserve_format = MemoryFormat("contiguous_format"), MemoryFormat("preserve_format")
+legacy_contiguous_format = contiguous_format
 strided = Layout("strided")
+#: PyTorch's names of the classes.
+layout, memory_format = Layout, MemoryFormat
 
 
 def check_memory_format(function: str, memory_format: Any) -> None:

@@ -1,4 +1,4 @@
-"""The GPUs of this machine: which is the current one, their names, compute capabilities and memory."""
+"""The GPUs of this machine: which is the current one, their names, compute capabilities and architectures."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from gpunet.backend.devices import Device, cuda_status, cupy, current_gpu, set_c
 from gpunet.errors import DeviceError
 
 __all__ = [
-    "current_accelerator", "current_device", "device", "device_count", "empty_cache", "get_device_capability", "get_device_name",
-    "get_device_properties", "init", "ipc_collect", "is_available", "is_bf16_supported", "is_initialized",
-    "max_memory_allocated", "max_memory_reserved", "mem_get_info", "memory_allocated", "memory_reserved",
-    "reset_max_memory_allocated", "reset_peak_memory_stats", "set_device",
+    "can_device_access_peer", "current_accelerator", "current_device", "device", "device_count", "device_of", "get_arch_list",
+    "get_device_capability", "get_device_name", "get_device_properties", "get_gencode_flags", "has_half", "has_magma", "init",
+    "is_available", "is_bf16_supported", "is_initialized", "is_tf32_supported", "set_device",
 ]  # fmt: skip
 
 
@@ -44,7 +43,7 @@ def current_accelerator(check_available: bool = False) -> Device | None:
 # ---- the current GPU --------------------------------------------------------------------------------------------------
 
 
-def _gpu(device: Any) -> Device:
+def gpu_of(device: Any) -> Device:
     """A GPU: the current one if ``device`` is None.
 
     Raises:
@@ -62,7 +61,7 @@ def current_device() -> int:
     Raises:
         DeviceError: CUDA is not ready.
     """
-    index: int = _gpu(None).index
+    index: int = gpu_of(None).index
     return index
 
 
@@ -73,14 +72,14 @@ def set_device(device: str | Device | int) -> None:
         DeviceError: the GPU does not exist, or CUDA is not ready.
     """
     if not isinstance(device, int) or device >= 0:
-        set_current_gpu(_gpu(device).index)
+        set_current_gpu(gpu_of(device).index)
 
 
 class device:
     """Context manager: "cuda" means this GPU inside the block.  None, or a negative number, does nothing."""
 
     def __init__(self, device: str | Device | int | None) -> None:
-        self.idx = -1 if device is None or (isinstance(device, int) and device < 0) else int(_gpu(device).index)
+        self.idx = -1 if device is None or (isinstance(device, int) and device < 0) else int(gpu_of(device).index)
         self.prev_idx = -1
 
     def __enter__(self) -> None:
@@ -92,11 +91,18 @@ class device:
         set_current_gpu(self.prev_idx)
 
 
+class device_of(device):
+    """Context manager: "cuda" means the GPU of a tensor inside the block; a tensor on the CPU does nothing."""
+
+    def __init__(self, obj: Any) -> None:
+        super().__init__(obj.get_device() if obj.is_cuda else -1)
+
+
 # ---- properties -------------------------------------------------------------------------------------------------------
 
 
 def _properties(device: Any) -> dict[str, Any]:
-    properties: dict[str, Any] = cupy().cuda.runtime.getDeviceProperties(_gpu(device).index)
+    properties: dict[str, Any] = cupy().cuda.runtime.getDeviceProperties(gpu_of(device).index)
     return properties
 
 
@@ -134,6 +140,12 @@ def get_device_properties(device: str | Device | int | None = None) -> SimpleNam
     )  # fmt: skip
 
 
+def uuid_of(gpu: Device) -> str:
+    """Return the identifier of a GPU, as nvidia-smi shows it."""
+    digits = bytes(_properties(gpu)["uuid"]).hex()
+    return "GPU-" + "-".join(digits[start:end] for start, end in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32)))
+
+
 def is_bf16_supported(including_emulation: bool = True) -> bool:
     """Return whether the current GPU computes with bfloat16; the kernels store it on every GPU.
 
@@ -143,78 +155,7 @@ def is_bf16_supported(including_emulation: bool = True) -> bool:
     return is_available() and (including_emulation or get_device_capability() >= (8, 0))
 
 
-# ---- memory -----------------------------------------------------------------------------------------------------------
-
-
-def _pool(device: Any) -> tuple[Any, Any]:
-    """A context with the GPU as the current one, and CuPy's pool of its memory."""
-    return cupy().cuda.Device(_gpu(device).index), cupy().get_default_memory_pool()
-
-
-def memory_allocated(device: str | Device | int | None = None) -> int:
-    """Return the bytes of all arrays on a GPU; 0 if CUDA is not ready."""
-    if not is_available():
-        return 0
-    context, pool = _pool(device)
-    with context:
-        return int(pool.used_bytes())
-
-
-def memory_reserved(device: str | Device | int | None = None) -> int:
-    """Return the bytes that CuPy's memory pool holds on a GPU, in use or not; 0 if CUDA is not ready."""
-    if not is_available():
-        return 0
-    context, pool = _pool(device)
-    with context:
-        return int(pool.total_bytes())
-
-
-def max_memory_allocated(device: str | Device | int | None = None) -> int:
-    """Return :func:`memory_reserved`: the pool keeps what was in use at the peak since :func:`reset_peak_memory_stats`.
-
-    It is a bound from above of the peak of :func:`memory_allocated`, which is not recorded.
-    """
-    return memory_reserved(device)
-
-
-def max_memory_reserved(device: str | Device | int | None = None) -> int:
-    """Return :func:`memory_reserved`: the pool grows until :func:`empty_cache`."""
-    return memory_reserved(device)
-
-
-def reset_peak_memory_stats(device: str | Device | int | None = None) -> None:
-    """Begin a new peak of :func:`max_memory_allocated`: free the memory of the pool that is not in use."""
-    if is_available():
-        context, pool = _pool(device)
-        with context:
-            pool.free_all_blocks()
-
-
-reset_max_memory_allocated = reset_peak_memory_stats
-
-
-def empty_cache() -> None:
-    """Free the memory of CuPy's pools that is not in use; do nothing if CUDA is not ready."""
-    if is_available():
-        for index in range(device_count()):
-            with cupy().cuda.Device(index):
-                cupy().get_default_memory_pool().free_all_blocks()
-        cupy().get_default_pinned_memory_pool().free_all_blocks()
-
-
-def ipc_collect() -> None:
-    """Do nothing: no memory is shared with other processes."""
-
-
-def mem_get_info(device: str | Device | int | None = None) -> tuple[int, int]:
-    """Return (free, total) memory of a GPU in bytes, as the driver sees it.
-
-    Raises:
-        DeviceError: CUDA is not ready.
-    """
-    with cupy().cuda.Device(_gpu(device).index):
-        free, total = cupy().cuda.runtime.memGetInfo()
-    return int(free), int(total)
+# ---- versions and architectures -----------------------------------------------------------------------------------------
 
 
 def cuda_version() -> str | None:
@@ -223,3 +164,33 @@ def cuda_version() -> str | None:
         return None
     version = int(cupy().cuda.runtime.runtimeGetVersion())
     return f"{version // 1000}.{version % 1000 // 10}"
+
+
+#: The kernels have versions for half precision; MAGMA is not used.
+has_half, has_magma = True, False
+
+
+def is_tf32_supported() -> bool:
+    """Return whether the current GPU multiplies matrices of TF32."""
+    return is_available() and get_device_capability() >= (8, 0)
+
+
+def get_arch_list() -> list[str]:
+    """Return the architectures of the GPUs of this machine, for which kernels are compiled when they are first launched."""
+    numbers = sorted({get_device_capability(index) for index in range(device_count())})
+    return [f"sm_{major}{minor}" for major, minor in numbers]
+
+
+def get_gencode_flags() -> str:
+    """Return the flags of nvcc for :func:`get_arch_list`."""
+    return " ".join(f"-gencode compute=compute_{name[3:]},code={name}" for name in get_arch_list())
+
+
+def can_device_access_peer(device: str | Device | int, peer_device: str | Device | int) -> bool:
+    """Return whether a GPU can read the memory of another one directly.
+
+    Raises:
+        DeviceError: one of them does not exist, or is no GPU.
+    """
+    first, second = gpu_of(device).index, gpu_of(peer_device).index
+    return first != second and bool(cupy().cuda.runtime.deviceCanAccessPeer(first, second))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from gpunet.backend import devices
@@ -12,7 +12,10 @@ from gpunet.backend.devices import Device, cupy
 from gpunet.backend.gpus import is_available
 from gpunet.errors import ArgumentError, DeviceError
 
-__all__ = ["Event", "Stream", "current_stream", "default_stream", "stream"]
+__all__ = [
+    "Event", "ExternalStream", "Stream", "StreamContext", "current_stream", "default_stream", "get_stream_from_external",
+    "get_sync_debug_mode", "is_current_stream_capturing", "set_stream", "set_sync_debug_mode", "stream",
+]  # fmt: skip
 
 
 class Stream:
@@ -24,11 +27,27 @@ class Stream:
     """
 
     def __init__(self, device: Any = None, priority: int = 0, *, _stream: Any = None) -> None:
-        self.device = Device("cuda" if device is None else device) if is_available() else devices.CPU
+        is_gpu = is_available() and (device is None or Device(device).type == "cuda")
+        self.device = Device("cuda" if device is None else device) if is_gpu else devices.CPU
         if self.device.type == "cuda" and _stream is None:
             with cupy().cuda.Device(self.device.index):
                 _stream = cupy().cuda.Stream(non_blocking=True, priority=priority)
         self._stream = _stream
+        self._blocks: list[AbstractContextManager[None]] = []  # those of ``with`` that are open
+
+    def __enter__(self) -> Stream:
+        block = stream(self)
+        block.__enter__()
+        self._blocks.append(block)
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._blocks.pop().__exit__(*exception)
+
+    @property
+    def device_index(self) -> int:
+        """The number of the GPU; -1 without one."""
+        return -1 if self.device.index is None else int(self.device.index)
 
     @property
     def cuda_stream(self) -> int:
@@ -80,14 +99,99 @@ def default_stream(device: Any = None) -> Stream:
     return Stream(device, _stream=cupy().cuda.Stream.null if is_available() else None)
 
 
-@contextlib.contextmanager
-def stream(stream: Stream | None) -> Iterator[None]:
-    """Launch on ``stream`` inside the block; at its end the stream of before waits for those launches.  None does nothing."""
-    if stream is None or stream._stream is None:
-        yield
-        return
-    with devices.stream_guard(stream.device, stream._stream):
-        yield
+class StreamContext:
+    """Context manager: launch on a stream inside the block; at its end the stream of before waits for those launches.
+
+    Args:
+        stream: None does nothing.
+    """
+
+    def __init__(self, stream: Stream | None) -> None:
+        self.stream = stream
+        self._guards: list[AbstractContextManager[None]] = []
+
+    def __enter__(self) -> None:
+        chosen = self.stream
+        is_stream = chosen is not None and chosen._stream is not None
+        guard: Any = devices.stream_guard(chosen.device, chosen._stream) if is_stream and chosen else contextlib.nullcontext()
+        guard.__enter__()
+        self._guards.append(guard)
+
+    def __exit__(self, *exception: Any) -> None:
+        self._guards.pop().__exit__(*exception)
+
+
+def stream(stream: Stream | None) -> StreamContext:
+    """Return a :class:`StreamContext`: ``with gpunet.cuda.stream(s):`` launches on it."""
+    return StreamContext(stream)
+
+
+def set_stream(stream: Stream | None) -> None:
+    """Launch on ``stream`` in this thread from now on; its launches wait for those that are queued now.  None does nothing."""
+    if stream is not None and stream._stream is not None:
+        with cupy().cuda.Device(stream.device.index):
+            stream._stream.wait_event(cupy().cuda.get_current_stream().record())
+            stream._stream.use()
+
+
+class _Foreign:
+    """A stream of another library, as CuPy asks for it."""
+
+    def __init__(self, address: int) -> None:
+        self._address = address
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._address
+
+
+class ExternalStream(Stream):
+    """A stream of another library, which must live as long as this object.
+
+    Args:
+        stream_ptr: its address.
+        device: the GPU of the stream; the current one if None.
+    """
+
+    def __init__(self, stream_ptr: int, device: Any = None) -> None:
+        found = None
+        if is_available():
+            with cupy().cuda.Device(Device("cuda" if device is None else device).index):
+                kind = cupy().cuda.Stream
+                found = kind.from_external(_Foreign(int(stream_ptr)))
+        super().__init__(device, _stream=found)
+
+
+def get_stream_from_external(data_ptr: int, device: Any = None) -> ExternalStream:
+    """Return the stream at an address, see :class:`ExternalStream`."""
+    return ExternalStream(data_ptr, device)
+
+
+def is_current_stream_capturing() -> bool:
+    """Return whether the launches of this thread are recorded as a CUDA graph."""
+    if not is_available():
+        return False
+    return bool(devices.stream(Device("cuda")).is_capturing())
+
+
+def set_sync_debug_mode(debug_mode: int | str) -> None:
+    """Warn or raise when the host reads a value of a GPU, which waits for all launches.
+
+    Args:
+        debug_mode: 0 or "default", 1 or "warn", 2 or "error".
+
+    Raises:
+        ArgumentError: another value.
+    """
+    words = ("default", "warn", "error")
+    known = {word: number for number, word in enumerate(words)} | {n: n for n in range(len(words))}
+    if isinstance(debug_mode, bool) or not isinstance(debug_mode, (int, str)) or debug_mode not in known:
+        raise ArgumentError(f"set_sync_debug_mode({debug_mode!r}): expected 0, 1, 2, 'default', 'warn' or 'error'")
+    devices.read_debug_mode[0] = known[debug_mode]
+
+
+def get_sync_debug_mode() -> int:
+    """Return the number of the mode of :func:`set_sync_debug_mode`, 0 at first."""
+    return devices.read_debug_mode[0]
 
 
 class Event:

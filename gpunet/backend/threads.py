@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from gpunet.errors import ArgumentError
 
-__all__ = ["get_num_threads", "set_num_threads"]
+__all__ = ["get_num_interop_threads", "get_num_threads", "set_num_interop_threads", "set_num_threads"]
 
 _log = logging.getLogger(__name__)
 
@@ -121,6 +121,23 @@ def set_num_threads(count: int) -> None:
         ArgumentError: ``count`` is not a positive whole number.
     """
     _helpers.count = _parse_count(count, "set_num_threads")
+
+
+_interop = [0]  # the number that was set; 0 if none was
+
+
+def get_num_interop_threads() -> int:
+    """Return the number of :func:`set_num_interop_threads`, 1 at first: ops run one after the other."""
+    return _interop[0] or 1
+
+
+def set_num_interop_threads(num: int) -> None:
+    """Set what :func:`get_num_interop_threads` returns; it has no effect, since ops run one after the other.
+
+    Raises:
+        ArgumentError: ``num`` is not a positive whole number.
+    """
+    _interop[0] = _parse_count(num, "set_num_interop_threads")
 
 
 def offer(work: Callable[[], None], times: int) -> None:

@@ -32,6 +32,7 @@ PLACES = {
     "torch.optim.optimizer": "gpunet.optim.optimizer",
     "torch.optim": "gpunet.optim",
     "torch.autograd.variable": "gpunet.autograd",
+    "torch.autograd.grad_mode": "gpunet.autograd.mode",
     "torch.utils.data": "gpunet.utils.data",
     "torch.distributions": "gpunet.distributions",
     "torch.types": "gpunet",

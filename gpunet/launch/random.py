@@ -32,7 +32,7 @@ from gpunet.launch.shims import Shim
 from gpunet.launch.stateful import rely_on
 from gpunet.launch.tape import graph_break
 
-__all__ = ["Generator", "manual_seed"]
+__all__ = ["Generator", "default_generator", "manual_seed", "thread_safe_generator"]
 
 _CHUNK = 16384  # words per pass, so that the temporaries of inverse_normal() stay in the cache
 
@@ -548,3 +548,8 @@ def seed_gpus(seed: int, indices: Sequence[int] | None = None) -> None:
 def manual_seed(seed: int) -> Generator:
     """Seed the default generator on all devices; the same seed gives the same bits on CPU and GPU."""
     return default_generator.manual_seed(seed)
+
+
+def thread_safe_generator() -> Generator | None:
+    """Return None, for functions whose ``generator`` it is: workers of data loaders are processes with a generator each."""
+    return None

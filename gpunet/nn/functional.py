@@ -12,8 +12,10 @@ from gpunet.ops.distance import *
 from gpunet.ops.dropout import *
 from gpunet.ops.embedding import *
 from gpunet.ops.fold import *
+from gpunet.ops.fractional_pooling import *
 from gpunet.ops.gates import *
 from gpunet.ops.grid_sample import *
+from gpunet.ops.grouped import *
 from gpunet.ops.interpolate import *
 from gpunet.ops.likelihood_losses import *
 from gpunet.ops.linear import *

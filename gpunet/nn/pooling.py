@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from gpunet.autograd import Tensor
+from gpunet.errors import ArgumentError
 from gpunet.nn.module import Module
-from gpunet.ops import pooling, unpooling
+from gpunet.ops import fractional_pooling, pooling, unpooling
 from gpunet.ops.windows import per_dimension
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AdaptiveMaxPool3d",
-    "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d",
-    "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
+    "AvgPool1d", "AvgPool2d", "AvgPool3d", "FractionalMaxPool2d", "FractionalMaxPool3d", "LPPool1d", "LPPool2d", "LPPool3d",
+    "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
 ]  # fmt: skip
 
 
@@ -252,6 +253,54 @@ class LPPool3d(_LPPool):
 
     def forward(self, input: Any) -> Tensor:
         return pooling.lp_pool3d(input, *self._arguments())
+
+
+class _FractionalMaxPool(Module):
+    """The maxima of windows at random places, see :func:`gpunet.nn.functional.fractional_max_pool2d`.
+
+    Args:
+        kernel_size: the sizes of a window, an integer or one for each dimension.
+        output_size: the sizes of the result, an integer or one for each dimension.
+        output_ratio: instead, the sizes of the result as parts of those of the input, between 0 and 1.
+        return_indices: return (maxima, places).
+
+    Raises:
+        ArgumentError: neither or both of ``output_size`` and ``output_ratio``, or a ratio out of its range.
+    """
+
+    _dims = 0
+
+    def __init__(
+        self, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, return_indices: bool = False,
+        _random_samples: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        name, dims = type(self).__name__, self._dims
+        self.kernel_size = per_dimension(name, "kernel_size", kernel_size, dims, 1)
+        if output_size is not None and output_ratio is not None:
+            raise ArgumentError(f"{name}: output_size={output_size}, output_ratio={output_ratio}; expected one of them")
+        self.output_size, self.output_ratio = fractional_pooling.check_sizes(name, dims, output_size, output_ratio)
+        self.return_indices = return_indices
+        self.register_buffer("_random_samples", _random_samples)
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return self.kernel_size, self.output_size, self.output_ratio, self.return_indices, self._random_samples
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    __doc__ = _FractionalMaxPool.__doc__
+    _dims = 2
+
+    def forward(self, input: Any) -> Any:
+        return fractional_pooling.fractional_max_pool2d(input, *self._arguments())
+
+
+class FractionalMaxPool3d(_FractionalMaxPool):
+    __doc__ = _FractionalMaxPool.__doc__
+    _dims = 3
+
+    def forward(self, input: Any) -> Any:
+        return fractional_pooling.fractional_max_pool3d(input, *self._arguments())
 
 
 class _MaxUnpool(Module):

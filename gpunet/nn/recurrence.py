@@ -13,11 +13,11 @@ from gpunet.launch.tape import warn_user
 from gpunet.nn import init
 from gpunet.nn.module import Module, Parameter, empty_parameter
 from gpunet.nn.utils.rnn import PackedSequence, values_on_host
-from gpunet.ops.dropout import dropout as drop
 from gpunet.ops.face import as_integer, as_positive, as_probability, check_flag
 from gpunet.ops.index import index_select
-from gpunet.ops.join import cat, stack, unbind
+from gpunet.ops.join import unbind
 from gpunet.ops.recurrence import CELLS, run_direction
+from gpunet.ops.recurrent_layers import run_layers
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNBase", "RNNCell", "RNNCellBase"]
 
@@ -204,23 +204,10 @@ class RNNBase(Module):
         firsts: list[Sequence[Any]] = [(None,) * count] * 2
         for position, (name, state) in enumerate(zip(widths, states or ())):
             firsts[position] = self._first_states(name, state, widths[name], batch_sizes[0], is_batched, order)
-        lasts: list[list[Tensor]] = []
-        for number, weights in enumerate(self.all_weights):
-            layer, direction = divmod(number, self._num_directions)
-            if not direction:
-                if layer and self.dropout and self.training:
-                    x = drop(x, self.dropout)
-                outputs: list[Tensor] = []
-            output, *last = run_direction(
-                x, firsts[0][number], firsts[1][number], weights[0], weights[1], weights[2] if self.bias else None,
-                weights[3] if self.bias else None, weights[-1] if self.proj_size else None, cell=_CELLS[self.mode],
-                batch_sizes=batch_sizes, reverse=direction == 1,
-            )  # fmt: skip
-            outputs.append(output)
-            lasts.append(last)
-            if direction + 1 == self._num_directions:
-                x = outputs[0] if len(outputs) == 1 else cat(outputs, 1)
-        finals = [last[0].reshape(1, *last[0].shape) if count == 1 else stack(last) for last in zip(*lasts)]
+        x, finals = run_layers(
+            x, batch_sizes, firsts, self.all_weights, cell=_CELLS[self.mode], has_biases=self.bias,
+            num_directions=self._num_directions, dropout=self.dropout if self.training else 0.0,
+        )  # fmt: skip
         if isinstance(input, PackedSequence):
             if inverse is not None:
                 finals = [index_select(state, 1, inverse) for state in finals]

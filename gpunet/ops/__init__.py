@@ -4,7 +4,10 @@ import importlib
 import pkgutil
 
 #: Modules that are imported on first use: they define no methods of Tensor, and few programs need them.
-_LAZY = ("custom", "custom_kernel", "fourier", "matrix_functions", "orthogonal_polynomials", "storage", "window_functions")
+_LAZY = (
+    "control_flow", "counts", "custom", "custom_kernel", "differences", "eigen", "exchange", "fourier", "grouped", "ldl",
+    "low_rank", "matrix_functions", "native", "native_losses", "orthogonal_polynomials", "segments", "storage", "window_functions",
+)  # fmt: skip
 
 for _name in sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg):
     if _name not in _LAZY:

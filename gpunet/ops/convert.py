@@ -18,6 +18,7 @@ from gpunet.launch.tape import warn_user
 from gpunet.ops.broadcast import cast
 from gpunet.ops.dims import normalize_dim
 from gpunet.ops.face import public
+from gpunet.ops.shape import alias
 
 # ---- copies and conversions -------------------------------------------------------------------------------------------
 
@@ -190,6 +191,29 @@ def type_(x: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
         found, device = tensor_type(dtype)
         return to(x, dtype=found, device=device)
     return to(x, dtype=dtype)
+
+
+@method("as_subclass")
+def as_subclass(x: Tensor, cls: Any) -> Tensor:
+    """The tensor as one of a subclass of Tensor, which shares its memory and its place in the graph.
+
+    Raises:
+        DtypeError: ``cls`` is no subclass of Tensor.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Tensor)):
+        raise DtypeError(f"as_subclass: cls={cls!r}; expected a subclass of Tensor")
+    found: Tensor = cls.__new__(cls)
+    found._assign(alias(x))
+    return found
+
+
+@method("module_load")
+def module_load(x: Tensor, other: Tensor, assign: bool = False) -> Tensor:
+    """The tensor that ``load_state_dict`` puts in the place of x: ``x.copy_(other)``, or ``other`` to ``assign``, detached."""
+    if not isinstance(other, Tensor):
+        raise DtypeError(f"module_load: other has type {type(other).__name__}; expected a tensor")
+    target: Any = x.detach()
+    return other.detach() if assign else target.copy_(other).detach()
 
 
 # ---- queries ------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from gpunet.ops.pad import pad
 from gpunet.ops.shape import _permute, _reshape, _unfold
 from gpunet.ops.windows import per_dimension
 
-__all__ = ["conv1d", "conv2d", "conv3d"]
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_tbc"]
 
 Pair = tuple[int, int]
 
@@ -624,3 +624,28 @@ def conv3d(
     """
     weight, bias = wrap(weight), None if bias is None else wrap(bias)
     return convolve(input, weight, bias, stride, padding, dilation, groups, dims=3)
+
+
+@public(out=False)
+def conv_tbc(input: Any, weight: Any, bias: Any, pad: int = 0) -> Tensor:
+    """:func:`conv1d` of signals whose dimensions are (steps, batch, channels).
+
+    Args:
+        input: (steps, batch, in_channels).
+        weight: (filter length, in_channels, out_channels).
+        bias: (out_channels,).
+        pad: zeros on each side.
+
+    Raises:
+        ShapeError: the shapes do not match.
+        DtypeError: the dtypes differ, or are boolean.
+    """
+    filters = wrap(weight, "conv_tbc")
+    if input.ndim != 3 or filters.ndim != 3:
+        raise ShapeError(
+            f"conv_tbc: input of shape {tuple(input.shape)}, weight of {tuple(filters.shape)}; expected (steps, batch, channels) "
+            "and (length, in_channels, out_channels)"
+        )
+    signals = _permute(input, dims=(1, 2, 0))
+    found = convolve(signals, _permute(filters, dims=(2, 1, 0)), wrap(bias, "conv_tbc"), 1, pad, 1, 1, dims=1)
+    return _permute(found, dims=(2, 0, 1))

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gpunet.autograd import Tensor, wrap
+import numpy
+
+from gpunet.autograd import Tensor, make_tensor, wrap
 from gpunet.autograd.autocast import casts
+from gpunet.backend import devices
 from gpunet.backend.dtypes import is_boolean, is_floating, promote
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.launch.tape import constant
 from gpunet.ops import reduce as reductions
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast, in_accumulator, result_dtype
 from gpunet.ops.dims import Dims, normalize_dim, reduced_dims
 from gpunet.ops.elementwise import clamp_min, minimum, raise_to, where
 from gpunet.ops.face import as_number, check_flag, public, write_out
+from gpunet.ops.index import index_select
 from gpunet.ops.losses import reduce_composed, reduction_of
 from gpunet.ops.norm import norm
 from gpunet.ops.reduce import sqrt_0
 
 __all__ = [
-    "cosine_embedding_loss", "cosine_similarity", "normalize", "pairwise_distance", "triplet_margin_loss",
+    "cosine_embedding_loss", "cosine_similarity", "normalize", "pairwise_distance", "pdist", "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
 ]  # fmt: skip
 
@@ -106,6 +111,34 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
 @in_accumulator
 def _distance(a, b, p, eps, keepdim):
     return norm(a - b + eps, p, -1, keepdim)
+
+
+@public(out=False, autocast="cuda: float32")
+def pdist(input: Any, p: float = 2.0) -> Tensor:
+    """The p-norms of the differences of all pairs of rows: (n, d) -> (n (n - 1) / 2,), first those of row 0 and the others.
+
+    Raises:
+        ArgumentError: ``p`` is negative or nan.
+        ShapeError: the tensor is no matrix.
+        DtypeError: it is not floating.
+    """
+    order = as_number("pdist", "p", p)
+    if not order >= 0.0:
+        raise ArgumentError(f"pdist: p={p}; expected zero or a positive number")
+    if input.ndim != 2:
+        raise ShapeError(f"pdist: the tensor has shape {tuple(input.shape)}; expected rows (n, d)")
+    if not is_floating(input.dtype):
+        raise DtypeError(f"pdist: the tensor has dtype {input.dtype}; expected a floating dtype: convert it with .float()")
+    return _pair_distances(input, order)
+
+
+@in_accumulator
+def _pair_distances(x, p):
+    first, second = (
+        make_tensor(constant(devices.move(places, x.device))) for places in numpy.triu_indices(len(x), 1)
+    )
+    differences = index_select(x, 0, first) - index_select(x, 0, second)
+    return norm(differences, p if x.shape[1] else 1.0, -1)  # of no elements the norm of any order is 0
 
 
 @casts("float32")

@@ -198,8 +198,8 @@ def _saturate(x: Tensor, p: float, lead: int) -> Tensor:
 
 
 _KINDS = {
-    "dropout": _drop, "dropout1d": _drop, "dropout2d": _drop, "dropout3d": _drop, "alpha_dropout": _saturate,
-    "feature_alpha_dropout": _saturate,
+    "dropout": _drop, "dropout1d": _drop, "dropout2d": _drop, "dropout3d": _drop, "feature_dropout": _drop,
+    "alpha_dropout": _saturate, "feature_alpha_dropout": _saturate,
 }  # fmt: skip
 _IN_PLACE = {name: in_place(drop, f"{name}(inplace=True)") for name, drop in _KINDS.items()}
 
@@ -207,7 +207,7 @@ _IN_PLACE = {name: in_place(drop, f"{name}(inplace=True)") for name, drop in _KI
 # ---- public functions -------------------------------------------------------------------------------------------------
 
 
-def _dropped(function: str, input: Tensor, p: Any, training: bool, inplace: bool, lead: int | None = None) -> Tensor:
+def dropped(function: str, input: Tensor, p: Any, training: bool, inplace: bool, lead: int | None = None) -> Tensor:
     """Dropout on behalf of ``function``; with ``lead``, all elements with the same first indices are dropped together."""
     p = as_probability(function, "p", p)
     if not training or p == 0.0:
@@ -232,7 +232,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
         ArgumentError: p is not in [0, 1].
         DtypeError: the tensor is not floating.
     """
-    return _dropped("dropout", input, p, training, inplace)
+    return dropped("dropout", input, p, training, inplace)
 
 
 @public(out=False)
@@ -247,7 +247,7 @@ def dropout1d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
         ArgumentError, DtypeError: as of :func:`dropout`.
     """
     lead = _num_leading("dropout1d", input, (2, 3), "(batch, channels, length), or the same without batch")
-    return _dropped("dropout1d", input, p, training, inplace, lead)
+    return dropped("dropout1d", input, p, training, inplace, lead)
 
 
 @public(out=False)
@@ -263,14 +263,14 @@ def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
     """
     if input.ndim not in (3, 4):
         raise ShapeError(f"dropout2d: the input has shape {tuple(input.shape)}; expected (batch, channels, height, width)")
-    return _dropped("dropout2d", input, p, training, inplace, 2)
+    return dropped("dropout2d", input, p, training, inplace, 2)
 
 
 @public(out=False)
 def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """:func:`dropout1d` of volumes (n, channels, depth, height, width), or of one without n."""
     lead = _num_leading("dropout3d", input, (4, 5), "(batch, channels, depth, height, width), or the same without batch")
-    return _dropped("dropout3d", input, p, training, inplace, lead)
+    return dropped("dropout3d", input, p, training, inplace, lead)
 
 
 @public(out=False)
@@ -280,7 +280,7 @@ def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: b
     Raises:
         ArgumentError, DtypeError: as of :func:`dropout`.
     """
-    return _dropped("alpha_dropout", input, p, training, inplace)
+    return dropped("alpha_dropout", input, p, training, inplace)
 
 
 @public(out=False)
@@ -293,4 +293,4 @@ def feature_alpha_dropout(input: Any, p: float = 0.5, training: bool = False, in
     """
     if input.ndim < 2:
         raise ShapeError(f"feature_alpha_dropout: the input has shape {tuple(input.shape)}; expected (batch, channels, ...)")
-    return _dropped("feature_alpha_dropout", input, p, training, inplace, 2)
+    return dropped("feature_alpha_dropout", input, p, training, inplace, 2)

@@ -113,13 +113,13 @@ def embedding(
         ArgumentError: ``padding_idx`` is out of range, or ``norm_type`` is NaN.
         InPlaceError: ``max_norm`` is given, and elements of the weight share memory.
     """
-    weight, index, padding = _table("embedding", EMBEDDING, input, weight, padding_idx, scale_grad_by_freq, sparse)
+    weight, index, padding = checked_table("embedding", EMBEDDING, input, weight, padding_idx, scale_grad_by_freq, sparse)
     if max_norm is not None:
-        _limit_norms("embedding", weight, index, max_norm, norm_type)
+        limit_norms("embedding", weight, index, max_norm, norm_type)
     return embedding_rows(weight, index, rows=weight.shape[0], padding=padding, by_frequency=scale_grad_by_freq)
 
 
-def _table(
+def checked_table(
     function: str, site: Any, input: Any, weight: Any, padding_idx: Any, by_frequency: Any, sparse: Any
 ) -> tuple[Tensor, Tensor, int | None]:
     """The checked weight, the checked indices as int64, and the padding row."""
@@ -141,7 +141,7 @@ def _table(
     return weight, from_zero(index, 0, weight, site), padding_idx
 
 
-def _limit_norms(function: str, weight: Tensor, index: Tensor, max_norm: Any, norm_type: Any) -> None:
+def limit_norms(function: str, weight: Tensor, index: Tensor, max_norm: Any, norm_type: Any) -> None:
     """Scale the rows at the index to a norm of at most ``max_norm``, in place; 1e-7 is PyTorch's."""
     max_norm, norm_type = as_number(function, "max_norm", max_norm), as_number(function, "norm_type", norm_type)
     if math.isnan(norm_type):
@@ -183,11 +183,11 @@ def embedding_bag(
         raise ArgumentError(f"{name}: scale_grad_by_freq with mode='max'; expected mode='sum' or 'mean'")
     if per_sample_weights is not None and mode != "sum":
         raise ArgumentError(f"{name}: per_sample_weights with mode={mode!r}; expected mode='sum'")
-    weight, index, padding = _table(name, EMBEDDING_BAG, input, weight, padding_idx, scale_grad_by_freq, sparse)
+    weight, index, padding = checked_table(name, EMBEDDING_BAG, input, weight, padding_idx, scale_grad_by_freq, sparse)
     check_flag(name, "include_last_offset", include_last_offset)
-    bags, bag_of = _bags(index, offsets, include_last_offset)
+    bags, bag_of = bags_of(index, offsets, include_last_offset)
     if max_norm is not None:
-        _limit_norms(name, weight, index, max_norm, norm_type)
+        limit_norms(name, weight, index, max_norm, norm_type)
     places = index.reshape(-1)
     rows = embedding_rows(weight, places, rows=weight.shape[0], padding=padding, by_frequency=scale_grad_by_freq)
     if per_sample_weights is not None:
@@ -222,6 +222,11 @@ def _noted(found: Tensor, weight: Tensor, index: Tensor, factors: Any, mode: str
 
 def _maxima(rows: Tensor, bag_of: Tensor, bags: int) -> Tensor:
     """The maxima of each bag, 0 of an empty one; of equal elements, the first one receives the gradient, as in PyTorch."""
+    return gather(cat([rows, _zeros((1, rows.shape[1]), rows)]), 0, first_maxima(rows, bag_of, bags))
+
+
+def first_maxima(rows: Tensor, bag_of: Tensor, bags: int) -> Tensor:
+    """The place of the first maximum of each bag (bags, columns), the number of rows for an empty one."""
     count, columns = rows.shape
     with no_grad():
         index, values = bag_of.unsqueeze(-1).expand(count, columns), rows.detach()
@@ -229,11 +234,10 @@ def _maxima(rows: Tensor, bag_of: Tensor, bags: int) -> Tensor:
         is_found = compare("equal", values, index_select(maxima, 0, bag_of)) | isnan(values)
         numbers = arange(count, device=rows.device).unsqueeze(-1)
         first = full((bags + 1, columns), count, device=rows.device)
-        first = scatter_reduce(first, 0, index, where(is_found, numbers, count), "amin")[:bags]
-    return gather(cat([rows, _zeros((1, columns), rows)]), 0, first)
+        return scatter_reduce(first, 0, index, where(is_found, numbers, count), "amin")[:bags]
 
 
-def _bags(index: Tensor, offsets: Any, has_end: bool) -> tuple[int, Tensor]:
+def bags_of(index: Tensor, offsets: Any, has_end: bool) -> tuple[int, Tensor]:
     """The number of bags, and for each integer of the flattened input that of its bag."""
     shape = tuple(index.shape)
     if len(shape) == 2:

@@ -90,6 +90,13 @@ def public(
     return decorate
 
 
+def named(function: F, name: str, doc: str) -> F:
+    """Give a function of a family its name and docstring."""
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
+
+
 def _keep_number(value: Any) -> Any:
     return value if isinstance(value, (Tensor, int, float, complex, numpy.generic)) else wrap(value)
 

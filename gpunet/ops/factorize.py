@@ -109,7 +109,7 @@ def _inverse(x):
 _inverse.derivatives(x=lambda g, out: -_matmul(_matmul(out.mT, g), out.mT))
 
 
-@primitive
+@primitive(takes_complex=True)
 def _solve(a, b):
     """a (..., n, n), b (..., n, k) -> x with a x = b; batches broadcast."""
     batch = broadcast_shape("solve", a.array.shape[:-2], b.array.shape[:-2])

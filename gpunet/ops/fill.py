@@ -1,4 +1,4 @@
-"""Methods that overwrite a tensor: fill_, zero_, copy_."""
+"""Overwrite a tensor, or a copy of it: fill_, zero_, copy_, fill."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from gpunet.backend import devices
 from gpunet.errors import ShapeError
 from gpunet.launch.memory import empty, move_to_device
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast
-from gpunet.ops.convert import real_if_narrowed
+from gpunet.ops.convert import clone, real_if_narrowed
 from gpunet.ops.face import public
 from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place, overwrite
+
+__all__ = ["fill"]
 
 
 @method("fill_")
@@ -33,6 +35,18 @@ def fill_(input: Tensor, value: Any) -> Tensor:
     if value.ndim:
         raise ShapeError(f"fill_: value has shape {value.shape}; expected a number or a 0-d tensor: use copy_()")
     return assign(input, value, "fill_")
+
+
+def fill(input: Any, value: Any) -> Tensor:
+    """A tensor like ``input``, each element ``value``, a number or a 0-d tensor, converted to its dtype.
+
+    Raises:
+        ShapeError: ``value`` has dimensions.
+    """
+    try:
+        return fill_(clone(wrap(input, "fill")), value)
+    except ShapeError as error:
+        raise ShapeError(str(error).replace("fill_:", "fill:", 1)) from None
 
 
 @method("zero_")

@@ -9,7 +9,7 @@ from gpunet.autograd import Tensor, make_tensor, wrap
 from gpunet.backend.dtypes import accumulator, is_floating, significand_bits
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
-from gpunet.launch.random import default_generator, random_uniform
+from gpunet.launch.random import Generator, default_generator, random_uniform
 from gpunet.launch.tape import warn_user
 from gpunet.ops.activations import leaky_relu, sigmoid
 from gpunet.ops.broadcast import cast, in_accumulator
@@ -21,6 +21,7 @@ from gpunet.ops.face import as_number, check_flag, public
 from gpunet.ops.in_place import in_place
 from gpunet.ops.join import split
 from gpunet.ops.order import argmax
+from gpunet.ops.random import generator_of
 from gpunet.ops.softmax import softmax
 
 __all__ = ["glu", "gumbel_softmax", "prelu", "rrelu", "rrelu_"]
@@ -54,7 +55,10 @@ def _prelu(x, weight):
     return where(x > 0.0, 1.0, weight) * x  # no gradient multiplies an infinite weight by 0
 
 
-def _rrelu_of(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Tensor:
+def randomized(
+    input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, generator: Generator | None = None
+) -> Tensor:
+    """x where x > 0, r x elsewhere, with the r of :func:`rrelu`."""
     low, high = as_number("rrelu", "lower", lower), as_number("rrelu", "upper", upper)
     check_flag("rrelu", "training", training)
     if not -math.inf < low <= high < math.inf:
@@ -63,19 +67,19 @@ def _rrelu_of(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, tra
         raise DtypeError(f"rrelu: a tensor of dtype {input.dtype}; expected a floating dtype: convert it with .float()")
     if not training:
         return leaky_relu(input, (low + high) / 2)
-    return cast(_prelu(input, _uniform(input, low, high)), dtype=input.dtype)
+    return cast(_prelu(input, _uniform(input, low, high, generator_of("rrelu", generator))), dtype=input.dtype)
 
 
-def _uniform(x: Tensor, low: float, high: float) -> Tensor:
+def _uniform(x: Tensor, low: float, high: float, generator: Generator = default_generator) -> Tensor:
     """Uniform random numbers of the shape of x, in the accumulator of its dtype."""
     dtype = accumulator(x.dtype)
     drawn = empty(x.array.shape, dtype, x.array)
-    default_generator.fill(random_uniform, drawn, low=low, high=high, bits=significand_bits(dtype))
+    generator.fill(random_uniform, drawn, low=low, high=high, bits=significand_bits(dtype))
     return make_tensor(drawn)
 
 
-_rrelu_of.__qualname__ = "rrelu_"  # Python's in messages
-rrelu_ = in_place(_rrelu_of, "rrelu_")
+randomized.__qualname__ = "rrelu_"  # Python's in messages
+rrelu_ = in_place(randomized, "rrelu_")
 
 
 @public(out=False)
@@ -88,7 +92,7 @@ def rrelu(
         ArgumentError: lower is larger than upper, or one of them is not finite.
         DtypeError: an integer tensor.
     """
-    return (rrelu_ if inplace else _rrelu_of)(input, lower, upper, training)
+    return (rrelu_ if inplace else randomized)(input, lower, upper, training)
 
 
 @public()

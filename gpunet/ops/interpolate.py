@@ -19,7 +19,7 @@ from numpy import ndarray
 from gpunet.autograd import Tensor, make_tensor, wrap
 from gpunet.autograd.autocast import casts
 from gpunet.backend.dtypes import is_floating
-from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.errors import ArgumentError, DtypeError, GpunetError, ShapeError
 from gpunet.launch.tape import constant, warn_user
 from gpunet.ops.broadcast import in_accumulator
 from gpunet.ops.convert import clone
@@ -32,7 +32,8 @@ from gpunet.ops.shape import _permute, _reshape
 from gpunet.ops.windows import check_images
 
 __all__ = [
-    "channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle", "upsample", "upsample_bilinear", "upsample_nearest",
+    "channel_shuffle", "interpolate", "native_channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "upsample",
+    "upsample_bilinear", "upsample_nearest",
 ]  # fmt: skip
 
 
@@ -264,3 +265,12 @@ def channel_shuffle(input: Any, groups: int) -> Tensor:
         raise ShapeError(f"channel_shuffle: the input {shape} has {shape[1]} channels; expected a multiple of groups={count}")
     parts = _reshape(input, shape=(shape[0], count, shape[1] // count, *shape[2:]))
     return _reshape(clone(_permute(parts, dims=(0, 2, 1, *range(3, parts.ndim)))), shape=shape)
+
+
+@public(out=False)
+def native_channel_shuffle(input: Any, groups: int) -> Tensor:
+    """:func:`channel_shuffle`, by the name of PyTorch's kernel."""
+    try:
+        return channel_shuffle(input, groups)
+    except GpunetError as error:
+        raise type(error)(f"native_{error}") from None

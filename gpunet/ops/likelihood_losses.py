@@ -76,7 +76,6 @@ def _check_probabilities(name: str, argument: str, x: Tensor) -> None:
             )
 
 
-@casts("float32")
 def kl_div(
     input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
     log_target: bool = False,
@@ -94,13 +93,18 @@ def kl_div(
     Raises:
         DtypeError: input or target is not floating.
     """
-    check_flag("kl_div", "log_target", log_target)
     if reduction == "mean" and size_average is None and reduce is None:
         warn_user(
             "kl_div: reduction='mean' divides by the number of elements; reduction='batchmean' divides by that of rows, as the "
             "divergence is defined",
         )
-    reduction = reduction_of("kl_div", size_average, reduce, reduction, KL_REDUCTIONS)
+    return divergence(input, target, reduction_of("kl_div", size_average, reduce, reduction, KL_REDUCTIONS), log_target)
+
+
+@casts("float32")
+def divergence(input: Any, target: Any, reduction: str, log_target: bool) -> Tensor:
+    """:func:`kl_div` without a warning."""
+    check_flag("kl_div", "log_target", log_target)
     x, y = wrap(input), wrap(target)
     if not (is_floating(x.dtype) and is_floating(y.dtype)):
         raise DtypeError(f"kl_div: input of dtype {x.dtype}, target of {y.dtype}; expected floating tensors")

@@ -1,29 +1,48 @@
-"""Further functions of ``torch.linalg``: products of reflections, equations of tensors, Vandermonde matrices."""
+"""Further functions of ``torch.linalg``: products of reflections, equations of tensors, Vandermonde matrices, and those that tell
+of each matrix whether it could be inverted or factored."""
 
 from __future__ import annotations
 
 import math
 from typing import Any, NamedTuple
 
-from gpunet.autograd import Tensor, wrap
+from gpunet.autograd import Tensor, make_tensor, wrap
+from gpunet.backend.dtypes import int32
 from gpunet.errors import ArgumentError, ShapeError
+from gpunet.launch.memory import empty
 from gpunet.ops.arrange import movedim
-from gpunet.ops.broadcast import in_accumulator
+from gpunet.ops.broadcast import cast, in_accumulator
 from gpunet.ops.creation import arange
 from gpunet.ops.elementwise import pow, where
 from gpunet.ops.face import as_integer, check_flag, public, sizes_of
-from gpunet.ops.factorize import check_matrix, eye_like, inverse_of
+from gpunet.ops.factorize import check_matrix, cholesky_of, eye_like, inverse_of
 from gpunet.ops.index import tril
 from gpunet.ops.linalg import NAMES_OF_A, lu_factor_ex, solve
+from gpunet.ops.lu import factored
 from gpunet.ops.matmul import matmul
+from gpunet.ops.order import argmax
 
-__all__ = ["householder_product", "inv_ex", "tensorinv", "tensorsolve", "vander"]
+__all__ = ["cholesky_ex", "householder_product", "inv_ex", "solve_ex", "tensorinv", "tensorsolve", "vander"]
 
 
 class InverseInfo(NamedTuple):
     """What :func:`inv_ex` returns."""
 
     inverse: Tensor
+    info: Tensor
+
+
+class CholeskyInfo(NamedTuple):
+    """What :func:`cholesky_ex` returns."""
+
+    L: Tensor
+    info: Tensor
+
+
+class SolutionInfo(NamedTuple):
+    """What :func:`solve_ex` returns."""
+
+    result: Tensor
     info: Tensor
 
 
@@ -53,12 +72,17 @@ def householder_product(A: Any, tau: Any) -> Tensor:  # noqa: N803
 @in_accumulator
 def _reflected(a: Tensor, tau: Tensor) -> Tensor:
     eye = eye_like(a, a.array.shape[-2])[:, : a.array.shape[-1]]
-    vectors = tril(a, -1) + eye
-    result = eye.expand(a.array.shape)
-    for i in range(tau.array.shape[-1] - 1, -1, -1):
+    return reflected(a, tau, eye.expand(a.array.shape))
+
+
+def reflected(a: Tensor, tau: Tensor, other: Tensor, is_transposed: bool = False) -> Tensor:
+    """Q ``other``, or Q^T ``other``, of the product Q of the reflections of :func:`householder_product`."""
+    vectors = tril(a, -1) + eye_like(a, a.array.shape[-2])[:, : a.array.shape[-1]]
+    order = range(tau.array.shape[-1])
+    for i in order if is_transposed else reversed(order):
         v = vectors[..., i : i + 1]
-        result = result - matmul(v * tau[..., i, None, None], matmul(v.mT, result))
-    return result
+        other = other - matmul(v * tau[..., i, None, None], matmul(v.mT, other))
+    return other
 
 
 @public(names=NAMES_OF_A, autocast="cpu: float32")
@@ -77,6 +101,56 @@ def inv_ex(A: Any, *, check_errors: bool = False) -> InverseInfo:  # noqa: N803
     is_singular = (info > 0)[..., None, None]
     inverse = inverse_of("linalg.inv_ex", where(is_singular, eye_like(a, a.array.shape[-1]), a))
     return InverseInfo(where(is_singular, math.nan, inverse), info)
+
+
+@public(names=NAMES_OF_A, autocast="cpu: float32")
+def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False) -> CholeskyInfo:  # noqa: N803
+    """:func:`cholesky`, NaN of matrices that are not positive definite, and info: 0, or the order of the first leading minor that
+    is not positive.
+
+    Raises:
+        LinAlgError: a matrix is not positive definite, and ``check_errors`` is True.
+    """
+    check_flag("linalg.cholesky_ex", "check_errors", check_errors)
+    a = check_matrix("linalg.cholesky_ex", A, is_square=True, name="A")
+    info = _minors(a.detach().mT if upper else a.detach())
+    if check_errors:
+        return CholeskyInfo(cholesky_of("linalg.cholesky_ex", a, upper), info)
+    fails = (info > 0)[..., None, None]
+    factor = cholesky_of("linalg.cholesky_ex", where(fails, eye_like(a, a.array.shape[-1]), a), upper)
+    triangle = factor.triu() if upper else factor.tril()
+    return CholeskyInfo(where(fails, math.nan, triangle), info)
+
+
+@in_accumulator
+def _minors(a: Tensor) -> Tensor:
+    """The order of the first leading minor that is not positive, int32, of the lower triangles; 0 if all are."""
+    lower = tril(a)
+    pivots = factored("linalg.cholesky_ex", lower + tril(a, -1).mT, False).LU.diagonal(dim1=-2, dim2=-1)
+    count = pivots.array.shape[-1]
+    if not count:
+        return make_tensor(empty(pivots.array.shape[:-1], int32, a.array)).fill_(0)
+    fails = cast(~(pivots > 0), dtype=int32)
+    return cast(where(fails.amax(-1) > 0, argmax(fails, -1) + 1, 0), dtype=int32)
+
+
+@public(names=NAMES_OF_A, autocast="cpu: float32")
+def solve_ex(A: Any, B: Any, *, left: bool = True, check_errors: bool = False) -> SolutionInfo:  # noqa: N803
+    """:func:`solve`, NaN for singular matrices, and info: 0, or the place from 1 of the 0 on the diagonal of U.
+
+    Raises:
+        LinAlgError: a matrix is singular, and ``check_errors`` is True.
+        ShapeError: the shapes do not fit.
+    """
+    check_flag("linalg.solve_ex", "check_errors", check_errors)
+    a = check_matrix("linalg.solve_ex", A, is_square=True, name="A")
+    info = lu_factor_ex(a.detach()).info
+    if check_errors:
+        return SolutionInfo(solve(a, B, left=left), info)
+    fails = info > 0
+    result = solve(where(fails[..., None, None], eye_like(a, a.array.shape[-1]), a), B, left=left)
+    is_vector = result.ndim == a.ndim - 1 or result.ndim == 1
+    return SolutionInfo(where(fails[..., None] if is_vector else fails[..., None, None], math.nan, result), info)
 
 
 @public(names={"input": "x"})

@@ -1,4 +1,4 @@
-"""Methods that concern the memory of a tensor: detach_, resize_, set_, pin_memory, ..."""
+"""Methods that concern the memory of a tensor: detach_, resize_, set_, pin_memory, DLPack, ..."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gpunet.backend.dtypes import as_dtype
 from gpunet.backend.formats import contiguous_format, preserve_format
 from gpunet.errors import ArgumentError, DtypeError, GradientError, InPlaceError, ShapeError
 from gpunet.launch.memory import empty
+from gpunet.launch.tape import graph_break_on_read, warn_user
 from gpunet.ops.face import check_flag, sizes_of
 
 
@@ -85,6 +86,34 @@ def resize_as_(self: Tensor, the_template: Tensor, *, memory_format: Any = None)
     return _resized("resize_as_", self, the_template.array.shape, contiguous_format if is_any else memory_format)
 
 
+@method("resize")
+def resize(self: Tensor, *sizes: Any) -> Tensor:
+    """``view(sizes)`` of the contiguous tensor; deprecated, as in PyTorch.
+
+    Raises:
+        ShapeError: the number of elements differs.
+    """
+    warn_user("resize() is deprecated, as in PyTorch: use view(), or resize_()")
+    shape = sizes_of("resize", sizes, size=None)
+    if math.prod(shape) != self.array.size or min(shape, default=0) < 0:
+        raise ShapeError(f"resize: size={shape} of a tensor of shape {tuple(self.shape)}; expected as many elements: use resize_()")
+    found: Tensor = self.contiguous().view(shape)
+    return found
+
+
+@method("resize_as")
+def resize_as(self: Tensor, tensor: Tensor) -> Tensor:
+    """``resize(tensor.shape)``; deprecated, as in PyTorch.
+
+    Raises:
+        DtypeError: the other is no tensor.
+        ShapeError: the number of elements differs.
+    """
+    if not isinstance(tensor, Tensor):
+        raise DtypeError(f"resize_as: tensor has type {type(tensor).__name__}; expected a tensor")
+    return resize(self, tuple(tensor.shape))
+
+
 @method("set_")
 def set_(self: Tensor, source: Tensor | None = None, storage_offset: int = 0, size: Any = None, stride: Any = None) -> Tensor:
     """Let the tensor share the memory, shape and device of ``source``; without it, be empty.
@@ -136,6 +165,57 @@ def owner_of(array: Any) -> tuple[Any, int]:
     """The array that an array is a view of, and its offset in that in bytes."""
     owner = devices.owner_of(array)
     return owner, devices.pointer(array) - devices.pointer(owner) if array.size else 0
+
+
+@method("is_set_to")
+def is_set_to(self: Tensor, tensor: Tensor) -> bool:
+    """Return whether another tensor is the same memory, of the same shape, strides and dtype."""
+    if not isinstance(tensor, Tensor):
+        raise DtypeError(f"is_set_to: tensor has type {type(tensor).__name__}; expected a tensor")
+    mine, other = self.array, tensor.array
+    are_alike = (mine.dtype, mine.shape, mine.strides) == (other.dtype, other.shape, other.strides)
+    return are_alike and self.device == tensor.device and devices.pointer(mine) == devices.pointer(other)
+
+
+@method("const_data_ptr")
+def const_data_ptr(self: Tensor) -> int:
+    """The address of the first element, for code that only reads."""
+    return devices.pointer(self.array)
+
+
+@method("dim_order")
+def dim_order(self: Tensor) -> tuple[int, ...]:
+    """The dimensions in the order of their strides, the longest first; equal ones keep their order."""
+    strides: tuple[int, ...] = self.stride()
+    return tuple(sorted(range(self.array.ndim), key=lambda dim: -strides[dim]))
+
+
+@method("__dlpack__")
+def _dlpack(self: Tensor, **options: Any) -> Any:
+    """A capsule of the memory, for ``from_dlpack`` of another library.
+
+    Raises:
+        GradientError: the tensor requires grad; detach it first.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    return _exchanged(self).__dlpack__(**given)
+
+
+@method("__dlpack_device__")
+def _dlpack_device(self: Tensor) -> tuple[int, int]:
+    """The kind of the device and its number, as DLPack has them."""
+    kind, number = _exchanged(self.detach()).__dlpack_device__()
+    return int(kind), int(number)
+
+
+def _exchanged(x: Tensor) -> Any:
+    """The array of a tensor that another library is about to share."""
+    graph_break_on_read("DLPack")
+    if not x.is_cuda:
+        return x.numpy()
+    if x.requires_grad:
+        raise GradientError("__dlpack__ on a tensor that requires grad; use .detach()")
+    return x.array
 
 
 @method("pin_memory")

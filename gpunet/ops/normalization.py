@@ -541,13 +541,29 @@ def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float 
             f"local_response_norm: the input has shape {tuple(x.shape)}; expected (batch, channels, ...), 3 dimensions or more"
         )
     numbers = [as_number("local_response_norm", name, value) for name, value in (("alpha", alpha), ("beta", beta), ("k", k))]
-    return _local_response_norm(x, size, *numbers)
+    return _local_response_norm(x, size, size, *numbers)
+
+
+def norm_across_maps(input: Any, size: int, alpha: float, beta: float, k: float) -> Tensor:
+    """:func:`local_response_norm` of images, over the largest odd number of channels up to ``size``; the sum divided by ``size``.
+
+    Raises:
+        ShapeError: the input has not four dimensions.
+        DtypeError: it is not floating.
+        ArgumentError: size is less than 1.
+    """
+    size = as_positive("CrossMapLRN2d", "size", size)
+    (x,) = norm_operands("CrossMapLRN2d", wrap(input), None)
+    if x.ndim != 4:
+        raise ShapeError(f"CrossMapLRN2d: the input has shape {tuple(x.shape)}; expected (batch, channels, height, width)")
+    numbers = [as_number("CrossMapLRN2d", name, value) for name, value in (("alpha", alpha), ("beta", beta), ("k", k))]
+    return _local_response_norm(x, size - (size % 2 == 0), size, *numbers)
 
 
 @in_accumulator
-def _local_response_norm(x, size, alpha, beta, k):
+def _local_response_norm(x, size, divisor, alpha, beta, k):
     if not x.array.size:
         return x * 1.0
     squares = pad(x * x, (*(0, 0) * (x.ndim - 2), size // 2, (size - 1) // 2))
-    average = reductions.sum(_unfold(squares, dim=1, size=size, step=1), -1) / size
+    average = reductions.sum(_unfold(squares, dim=1, size=size, step=1), -1) / divisor
     return x / (average * alpha + k) ** beta

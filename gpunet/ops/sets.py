@@ -23,13 +23,14 @@ from gpunet.ops.dims import MAX_ELEMENTS, normalize_dim
 from gpunet.ops.elementwise import clamp, where
 from gpunet.ops.face import as_integer, as_number, public
 from gpunet.ops.index import index_select
+from gpunet.ops.join import cat
 from gpunet.ops.reduce import check_floating
 from gpunet.ops.scatter import index_add
 from gpunet.ops.shape import _reshape
 
 __all__ = [
-    "argwhere", "bincount", "bucketize", "histc", "isin", "nonzero", "repeat_interleave", "searchsorted", "unique",
-    "unique_consecutive",
+    "argwhere", "bincount", "bucketize", "histc", "isin", "nonzero", "nonzero_static", "repeat_interleave", "searchsorted",
+    "unique", "unique_consecutive",
 ]  # fmt: skip
 
 
@@ -62,6 +63,21 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
 def argwhere(input: Any) -> Tensor:
     """The indices (n, ndim) of the nonzero elements, int64."""
     return _rows_of_places("argwhere", input)
+
+
+@public("nonzero_static")
+def nonzero_static(input: Any, *, size: int, fill_value: int = -1) -> Tensor:
+    """The first ``size`` rows of :func:`nonzero`; where there are fewer, rows of ``fill_value``: (size, ndim).
+
+    Raises:
+        ArgumentError: size is negative.
+    """
+    count, fill = as_integer("nonzero_static", "size", size), as_integer("nonzero_static", "fill_value", fill_value)
+    if count < 0:
+        raise ArgumentError(f"nonzero_static: size={count}; expected 0 or more")
+    rows = _rows_of_places("nonzero_static", input)[:count]
+    missing = rows.new_full((count - len(rows), input.ndim), fill)
+    return cat([rows, missing]) if len(missing) else rows
 
 
 # ---- distinct elements --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from gpunet.backend.devices import Device
 from gpunet.backend.dtypes import uint8
 from gpunet.errors import DtypeError, OutOfRangeError
 
-__all__ = ["TypedStorage", "UntypedStorage"]
+__all__ = ["TypedStorage", "UntypedStorage", "is_storage"]
 
 
 class TypedStorage:
@@ -120,6 +120,11 @@ class UntypedStorage(TypedStorage):
 
     def untyped(self) -> UntypedStorage:
         return self
+
+
+def is_storage(obj: Any) -> bool:
+    """Whether an object is a storage."""
+    return isinstance(obj, TypedStorage)
 
 
 S = TypeVar("S", bound=TypedStorage)

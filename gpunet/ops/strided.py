@@ -1,4 +1,4 @@
-"""Views with any strides, and copies in which a view is replaced: as_strided, as_strided_scatter, diagonal_scatter."""
+"""Tensors and views with any strides, and copies in which a view is replaced: as_strided, as_strided_scatter, diagonal_scatter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpunet.errors import ArgumentError, OutOfRangeError, ShapeError
 from gpunet.launch.tape import constant
 from gpunet.ops.arrange import view_in_place
 from gpunet.ops.broadcast import cast
-from gpunet.ops.creation import zeros
+from gpunet.ops.creation import allocate, creates, shape_of, zeros
 from gpunet.ops.diagonal import _plane, _undiagonal
 from gpunet.ops.elementwise import where
 from gpunet.ops.face import as_integer, check_flag, public, sizes_of
@@ -21,7 +21,7 @@ from gpunet.ops.index import index_select
 from gpunet.ops.memory_methods import owner_of
 from gpunet.ops.scatter import index_add
 
-__all__ = ["as_strided", "as_strided_scatter", "diagonal_scatter"]
+__all__ = ["as_strided", "as_strided_scatter", "diagonal_scatter", "empty_permuted", "empty_strided"]
 
 #: Where the elements of a tensor lie in its memory: shape, strides and offset, in elements.
 Geometry = tuple[tuple[int, ...], tuple[int, ...], int]
@@ -99,6 +99,59 @@ def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = 
 
 
 view_in_place(as_strided, "as_strided_")
+
+
+# ---- uninitialised tensors --------------------------------------------------------------------------------------------
+
+
+def _empty(function: str, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
+    if len(shape) != len(strides):
+        raise ShapeError(f"{function}: size={shape}, stride={strides}; expected equally many numbers")
+    if min(strides, default=0) < 0:
+        raise ArgumentError(f"{function}: stride={strides}; expected no negative number")
+    count = 0 if 0 in shape else sum((n - 1) * step for n, step in zip(shape, strides)) + 1
+    memory = allocate((count,), dtype, device).array
+    if not count:
+        return make_tensor(memory.reshape(shape))
+    size = memory.itemsize
+    return make_tensor(devices.strided_view(memory, 0, shape, tuple(step * size for step in strides), memory.dtype))
+
+
+@creates
+def empty_strided(size: Any, stride: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """An uninitialised tensor with these strides, in elements; its elements may overlap.
+
+    Raises:
+        ShapeError: there are not as many strides as sizes, or a size is negative.
+        ArgumentError: a stride is negative.
+    """
+    return _empty("empty_strided", shape_of("empty_strided", (), size), sizes_of("empty_strided", (), stride=stride), dtype, device)
+
+
+@creates
+def empty_permuted(size: Any, physical_layout: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """An uninitialised tensor whose dimensions lie in memory in the order ``physical_layout``, without gaps.
+
+    Raises:
+        ArgumentError: ``physical_layout`` does not contain each dimension once.
+        ShapeError: a size is negative.
+    """
+    shape = shape_of("empty_permuted", (), size)
+    order = sizes_of("empty_permuted", (), physical_layout=physical_layout)
+    if sorted(order) != list(range(len(shape))):
+        raise ArgumentError(f"empty_permuted: physical_layout={order}; expected each of the {len(shape)} dimensions once")
+    strides, step = [0] * len(shape), 1
+    for dim in reversed(order):
+        strides[dim] = step
+        step *= shape[dim]
+    return _empty("empty_permuted", shape, tuple(strides), dtype, device)
+
+
+@method("new_empty_strided")
+def new_empty_strided(self: Tensor, size: Any, stride: Any, dtype: Any = None, device: Any = None, **options: Any) -> Tensor:
+    """:func:`empty_strided` with the dtype and device of the tensor by default."""
+    of = self.dtype if dtype is None else dtype
+    return empty_strided(size, stride, dtype=of, device=self.device if device is None else device, **options)
 
 
 @public("as_strided_scatter", out=False, takes_complex=True)

@@ -48,3 +48,18 @@ def test_set_detect_anomaly() -> None:
     assert is_enabled()
     set_detect_anomaly(False)
     assert not is_enabled()
+
+
+def test_switches_at_the_top_level() -> None:
+    assert not gpunet.is_anomaly_enabled() and not gpunet.is_anomaly_check_nan_enabled()
+    gpunet.set_anomaly_enabled(True, False)
+    try:
+        assert gpunet.is_anomaly_enabled() and not gpunet.is_anomaly_check_nan_enabled()
+        gpunet.set_anomaly_enabled(True)
+        assert gpunet.is_anomaly_check_nan_enabled()
+        x = gpunet.tensor([-1.0], requires_grad=True)
+        with pytest.raises(GradientError, match="returned NaN"):
+            x.sqrt().sum().backward()
+    finally:
+        gpunet.set_anomaly_enabled(False)
+    assert not is_enabled()

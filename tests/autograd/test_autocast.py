@@ -80,7 +80,14 @@ CALLS = (
     "linalg.cond(q)", "linalg.matrix_rank(q)", "inverse(q)", "pinverse(q)", "logdet(q @ q.mT + eye)", "qr(q).R", "svd(q).S",
     "cholesky(q @ q.mT + eye)", "cholesky_inverse(eye)", "cholesky_solve(q, eye)", "lu_solve(q, *linalg.lu_factor(eye))",
     "linalg.householder_product(q, q[0])", "linalg.inv_ex(q).inverse", "linalg.tensorinv(q, 1)", "linalg.tensorsolve(q, q[0])",
-    "renorm(x, 2.0, 0, 1.0)",
+    "renorm(x, 2.0, 0, 1.0)", "pdist(x)", "linalg.cholesky_ex(q @ q.mT + eye).L", "linalg.eig(eye).eigenvalues",
+    "linalg.eigvals(eye)", "geqrf(q).a", "orgqr(q, q[0])", "ormqr(q, q[0], q)", "triangular_solve(q, eye).solution",
+    "nuclear_norm(q)", "frobenius_norm(q, (0, 1))", "native_layer_norm(x, (8,), w[0], w[0], 1e-5)", "conv_tbc(b, c, x[0, :4])",
+    "convolution(im, k2, None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1)", "grid_sampler(im, gr, 0, 0, False)",
+    "grid_sampler_2d(im, gr, 0, 0, False)", "grid_sampler_3d(vo, gr3, 0, 0, False)",
+    "nn.functional.fractional_max_pool2d(im, 2, output_size=2)", "nn.functional.fractional_max_pool3d(vo, 2, output_size=2)",
+    "rnn_relu_cell(x, x[:, :5], w, w[:, :5])", "rnn_tanh_cell(x, x[:, :5], w, w[:, :5])",
+    "gru_cell(x, x[:, :2], w6, w6[:, :2])", "lstm_cell(x, (x[:, :1], x[:, :1]), w6[:4], w6[:4, :1])",
     "cat([x, f])", "stack([x, f])",
     "where(x > 0, x, f)", "x + f", "x * f", "addcmul(x, f, x)", "addcdiv(x, f, x.abs() + 1)", "lerp(x, x, 0.5)",
     "x.index_copy(0, t[:1], f[:1])", "x.scatter(0, t[:, None], x)", "x.index_add(0, t[:1], x[:1])", "maximum(x, f)",
@@ -96,6 +103,9 @@ DIFFERENT = {
     'einsum("i,j->ij", x[0], x[0])': "as on a GPU",
     "linalg.pinv(q)": "computed in float32 to the end, as pinverse",
     "nn.functional.local_response_norm(s, 2)": "in float32, as with images",
+    "convolution(im, k2, None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1)": "as nn.functional.conv2d, and as on a GPU",
+    **{call: "the products inside, as in the other cells and on a GPU"
+       for call in ("gru_cell(x, x[:, :2], w6, w6[:, :2])", "lstm_cell(x, (x[:, :1], x[:, :1]), w6[:4], w6[:4, :1])")},
 }
 
 #: The rules on a GPU, of each a few calls with float16 and float32 tensors; PyTorch without a GPU cannot run them.
@@ -105,6 +115,8 @@ ON_GPU = {
         "nn.functional.linear(x, w)", "nn.functional.conv2d(im, k2)",
         "nn.functional.conv_transpose2d(im, k2.transpose(0, 1))", "nn.functional.prelu(x, w[0, :1])",
         "linalg.multi_dot([q, q, q])", "linalg.vecdot(x, x)", "nn.Sequential(nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 2))(x)",
+        "conv_tbc(b, c, x[0, :4])", "convolution(im, k2, None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1)",
+        "gru_cell(x, x[:, :2], w6, w6[:, :2])", "rnn_tanh_cell(x, x[:, :5], w, w[:, :5])",
         "nn.Conv2d(2, 3, 3)(im)", "nn.functional.scaled_dot_product_attention(b, b, b)",
     ),
     "float32": (
@@ -116,6 +128,7 @@ ON_GPU = {
         "nn.functional.layer_norm(x, (8,))", "nn.LayerNorm(8)(x)", "nn.functional.group_norm(im, 1)",
         "nn.GroupNorm(1, 2)(im)", "nn.functional.rms_norm(x, (8,))", "nn.functional.cosine_similarity(x, x)",
         "nn.functional.pairwise_distance(x, x)", "cdist(x, x)", "renorm(x, 2.0, 0, 1.0)",
+        "pdist(x)", "nuclear_norm(q)", "frobenius_norm(q, (0, 1))", "native_layer_norm(x, (8,), w[0], w[0], 1e-5)",
         "nn.functional.normalize(x)", "nn.functional.cross_entropy(x, t)",
         "nn.functional.nll_loss(x, t)", "nn.functional.mse_loss(x, x)", "nn.functional.kl_div(x, x, reduction='sum')",
         "nn.functional.gaussian_nll_loss(x, x, x.abs())", "nn.functional.binary_cross_entropy_with_logits(x, x.sigmoid())",
@@ -154,6 +167,7 @@ def names(library: Any, dtype: str, device: str) -> dict[str, Any]:
         "x": make(4, 8), "f": make(4, 8, of="float32"), "b": make(2, 3, 4), "q": make(4, 4), "c": make(2, 4, 4), "v": make(4, 3),
         "w": make(5, 8), "w3": make(2, 8, 8), "s": make(2, 3, 8), "k1": make(2, 3, 3), "im": make(2, 2, 6, 6),
         "k2": make(3, 2, 3, 3), "vo": make(2, 2, 6, 6, 6), "k3": make(3, 2, 3, 3, 3), "gr": make(2, 5, 5, 2),
+        "gr3": make(2, 2, 2, 2, 3), "w6": make(6, 8),
         "lp": make(6, 2, 5).log_softmax(-1).to(getattr(library, dtype)),
     }  # fmt: skip
     integers = {

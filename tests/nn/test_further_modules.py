@@ -158,3 +158,53 @@ def test_gradgradcheck() -> None:
 
     with pytest.raises(MismatchError):
         gradgradcheck(Wrong.apply, x)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_norm_across_maps(size: int, torch: Any, device: str) -> None:
+    """PyTorch's module adds the square of the first map to all windows that lie behind it; its function does not."""
+    x = numpy.random.default_rng(0).normal(size=(2, 6, 3, 4))
+    mine, theirs = nn.CrossMapLRN2d(size, 0.3, 0.6, 1.5), torch.nn.CrossMapLRN2d(size, 0.3, 0.6, 1.5)
+    assert repr(mine) == repr(theirs)
+    given = gpunet.tensor(x, device=device, requires_grad=True)
+    y = mine(given)
+    behind = (size - 1) // 2 + 1
+    numpy.testing.assert_allclose(y[:, :behind].detach().cpu().numpy(), theirs(torch.tensor(x))[:, :behind].numpy(), rtol=1e-11)
+    if size % 2:
+        expected = torch.tensor(x, requires_grad=True)
+        z = torch.nn.functional.local_response_norm(expected, size, 0.3, 0.6, 1.5)
+        (z * z).sum().backward()
+        (y * y).sum().backward()
+        for ours, other in ((y, z), (given.grad, expected.grad)):
+            numpy.testing.assert_allclose(ours.detach().cpu().numpy(), other.detach().numpy(), rtol=1e-9, atol=1e-12)  # type: ignore[union-attr]
+    with pytest.raises(ShapeError, match=r"CrossMapLRN2d: the input has shape \(2, 6\)"):
+        mine(gpunet.tensor(x[..., 0, 0], device=device))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_fractional_pooling_layers(dims: int, torch: Any, device: str) -> None:
+    shape = (2, 3, 5, 6, 7)[: dims + 2]
+    x = numpy.random.default_rng(0).normal(size=shape)
+    samples = numpy.random.default_rng(1).uniform(size=(2, 3, dims))
+    found = []
+    for library, options in ((gpunet, {"device": device}), (torch, {})):
+        kind = getattr(library.nn, f"FractionalMaxPool{dims}d")
+        module = kind(2, output_ratio=(0.5,) * dims, return_indices=True, _random_samples=library.tensor(samples, **options))
+        found.append([part.cpu().numpy() for part in module(library.tensor(x, **options))])
+    for ours, theirs in zip(*found, strict=True):
+        numpy.testing.assert_array_equal(ours, theirs)
+    drawn = getattr(nn, f"FractionalMaxPool{dims}d")(2, output_size=2)(gpunet.tensor(x, device=device))
+    assert tuple(drawn.shape) == (2, 3, *(2,) * dims)
+    with pytest.raises(ArgumentError, match=f"FractionalMaxPool{dims}d: output_size=2, output_ratio=0.5"):
+        getattr(nn, f"FractionalMaxPool{dims}d")(2, 2, 0.5)
+    with pytest.raises(ArgumentError, match=f"FractionalMaxPool{dims}d: output_size=None, output_ratio=None"):
+        getattr(nn, f"FractionalMaxPool{dims}d")(2)
+
+
+def test_memory_formats_of_weights() -> None:
+    layer = nn.Conv2d(2, 3, 3)
+    before = layer.weight.detach().clone()
+    assert nn.utils.convert_conv2d_weight_memory_format(layer, gpunet.channels_last) is layer
+    assert nn.utils.convert_conv3d_weight_memory_format(layer, gpunet.contiguous_format) is layer and (layer.weight == before).all()
+    with pytest.raises(ArgumentError, match="convert_conv2d_weight_memory_format: memory_format='last'"):
+        nn.utils.convert_conv2d_weight_memory_format(layer, "last")

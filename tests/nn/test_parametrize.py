@@ -120,3 +120,25 @@ def test_errors_of_parametrizations() -> None:
     nn.utils.weight_norm(layer)
     with pytest.raises(ArgumentError, match="has weight_norm of 'weight' already"):
         nn.utils.weight_norm(layer)
+
+
+class _Scaled(nn.Module):
+    """Twice the original."""
+
+    def forward(self, x: Any) -> Any:
+        return 2.0 * x
+
+
+def test_transfer_of_parametrizations() -> None:
+    source, target = nn.Linear(3, 2), nn.Linear(3, 2)
+    assert parametrize.transfer_parametrizations_and_params(source, target) is target and not parametrize.is_parametrized(target)
+    parametrize.register_parametrization(source, "weight", _Scaled())
+    parametrize.transfer_parametrizations_and_params(source, target, "bias")
+    assert not parametrize.is_parametrized(target)
+    assert parametrize.transfer_parametrizations_and_params(source, target) is target
+    shared: Any = target.parametrizations
+    assert shared.weight[0] is source.parametrizations.weight[0]  # type: ignore[union-attr, index]
+    assert shared.weight.original is source.parametrizations.weight.original  # type: ignore[union-attr]
+    numpy.testing.assert_array_equal(target.weight.detach().numpy(), source.weight.detach().numpy())
+    empty = parametrize.transfer_parametrizations_and_params(source, nn.Module())
+    assert [*empty.state_dict()] == ["parametrizations.weight.original"]

@@ -32,7 +32,9 @@ DEFAULTS = {
 }
 #: Builtins whose docstrings show another signature than they have.
 MISDOCUMENTED = {
-    "log_sigmoid": "(input)", "gelu": "(input, *, approximate='none')", "one_hot": "(input, num_classes=-1)",
+    "conv_tbc": "(input, weight, bias, pad=0)", "log_sigmoid": "(input)", "gelu": "(input, *, approximate='none')",
+    "one_hot": "(input, num_classes=-1)",
+    "rrelu_": "(input, lower=0.125, upper=0.3333333333333333, training=False, generator=None)",
     "scaled_dot_product_attention":
         "(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False)",
 }  # fmt: skip
@@ -54,7 +56,8 @@ REQUIRED = {
     "Unfold": (2,), "Fold": ((4, 4), 2), "PixelShuffle": (2,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),
     "RNN": (2, 3), "LSTM": (2, 3), "GRU": (2, 3), "RNNBase": ("GRU", 2, 3), "RNNCellBase": (2, 3, True, 4), "RNNCell": (2, 3),
     "LSTMCell": (2, 3), "GRUCell": (2, 3), **{f"LPPool{dims}d": (2, 3) for dims in (1, 2, 3)},
-    **{f"MaxUnpool{dims}d": (2,) for dims in (1, 2, 3)},
+    **{f"MaxUnpool{dims}d": (2,) for dims in (1, 2, 3)}, "CrossMapLRN2d": (2,),
+    "FractionalMaxPool2d": (2,), "FractionalMaxPool3d": (2,),
 }  # fmt: skip
 
 
@@ -181,5 +184,7 @@ def test_constructors_take_the_arguments_of_torch(path: str, torch: Any) -> None
             if short == "OneCycleLR":  # total_steps is required where epochs is None
                 keywords["total_steps"] = ordered[0] = 10
                 required = required[:2]
+            if short.startswith("FractionalMaxPool"):
+                keywords["output_size"] = ordered[0] = 3
             make(*required, **keywords)
             make(*required, *ordered)

@@ -90,6 +90,11 @@ row(
     name="product",
 )  # fmt: skip
 row(
+    "_eig", lambda x: linalg.eigvals(x).real.sum(-1) + linalg.eigvals(x).abs().prod(-1),
+    lambda x: numpy.trace(x, axis1=-2, axis2=-1) + abs(numpy.linalg.det(x)), matrices(2, 3, 3), name="values",
+    torch=lambda torch, x: torch.linalg.eigvals(x).real.sum(-1) + torch.linalg.eigvals(x).abs().prod(-1),
+)  # fmt: skip
+row(
     "_eigh", lambda x: linalg.eigh(x + x.mT).eigenvectors.abs(), lambda x: numpy.abs(numpy.linalg.eigh(symmetric(x))[1]),
     matrices(2, 3, 3), torch=lambda torch, x: torch.linalg.eigh(x + x.mT).eigenvectors.abs(), name="vectors",
 )  # fmt: skip

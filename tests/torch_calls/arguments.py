@@ -12,6 +12,8 @@ from tests.torch_calls.values import BACKENDS, DIM_NAMES, DTYPES, FLOATING, SHAP
 #: The first tensor of functions that take windows or positions of it.
 _SAMPLED: dict[str, tuple[int, ...]] = {
     "F.unfold": (2, 1, 4, 5), "F.fold": (1, 4, 4), "F.grid_sample": (1, 2, 3, 4), "F.affine_grid": (1, 2, 3),
+    "torch.affine_grid_generator": (1, 2, 3), "torch.grid_sampler": (1, 2, 3, 4), "torch.grid_sampler_2d": (1, 2, 3, 4),
+    "torch.grid_sampler_3d": (1, 2, 3, 2, 3),
 }  # fmt: skip
 #: Functions that read rows of a table.
 _TABLE = ("embedding", "embedding_bag")
@@ -97,8 +99,10 @@ class Arguments(Values):
     def window_argument(self, name: str) -> str | None:
         """Numbers of windows that mostly fit; None for an argument like any other."""
         function = self.target.name
-        if function in ("affine_grid", "grid_sample"):
-            return {"size": "(1, 1, 2, 3)", "mode": "'bilinear'", "padding_mode": "'border'"}.get(name)
+        if function.startswith(("affine_grid", "grid_sample")):
+            return {"interpolation_mode": self.random.choice("01"), "padding_mode": self.random.choice("012")}.get(name) if (
+                function.startswith("grid_sampler")
+            ) else {"size": "(1, 1, 2, 3)", "mode": "'bilinear'", "padding_mode": "'border'"}.get(name)
         if function == "fold":  # of one shape
             return {"output_size": "(3, 3)", "kernel_size": "2", "stride": "1", "padding": "0", "dilation": "1"}.get(name)
         dims = 2 if function == "unfold" else int(re.findall(r"(\d)d", function)[0])
@@ -117,9 +121,11 @@ class Arguments(Values):
     def table_argument(self, name: str) -> str | None:
         """Rows of a table, and bags of them, that mostly fit; None for an argument like any other."""
         random, rows = self.random, 4
-        if name == "input":
+        if name in ("input", "indices"):
             shapes = ((2, 3), (3, 1), (5,), (1,), (0,), (0, 2), (2, 0))
-            self.shape = random.choice(shapes if self.target.name == "embedding_bag" else (*shapes, (), (2, 1, 3)))
+            vectors = ((5,), (3,), (1,), (0,))
+            is_bag, is_native = self.target.name == "embedding_bag", self.target.kind == "function"
+            self.shape = random.choice((vectors if is_native else shapes) if is_bag else (*shapes, (), (2, 1, 3)))
             return self.indices(self.shape, rows, "int64" if self.chance(0.8) else "int32")
         if name == "weight":
             self.dtype = random.choice(FLOATING) if self.chance(0.3) else "float64"
@@ -134,7 +140,8 @@ class Arguments(Values):
             return self.tensor(self.shape, self.dtype) if self.words.get("mode") == "sum" and self.chance(0.6) else "None"
         if name == "mode":
             self.words["mode"] = random.choice(("sum", "mean", "max"))
-            return repr(self.words["mode"])
+            words = ("sum", "mean", "max")
+            return repr(words.index(self.words["mode"]) if self.target.kind == "function" else self.words["mode"])
         return {
             "max_norm": random.choice(("None", "None", "2.0")), "padding_idx": random.choice(("None", "0", "1", "-1")),
             "sparse": "False", "scale_grad_by_freq": repr(self.words.get("mode") != "max" and self.chance(0.3)),
@@ -267,7 +274,7 @@ class Arguments(Values):
         if _is_convolution(function) and name == "bias":
             return self.tensor((2,), self.dtype)
         if name == "grid" and self.chance(0.95):
-            return self.tensor((1, 2, 3, 2), self.dtype)
+            return self.tensor((1, 2, 2, 3, 3) if function == "grid_sampler_3d" else (1, 2, 3, 2), self.dtype)
         if name == "target" and function == "cross_entropy":
             return self.labels()
         if name == "weight" and function in ("cross_entropy", "nll_loss", "multi_margin_loss"):

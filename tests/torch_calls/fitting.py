@@ -24,22 +24,26 @@ FITTING: dict[str, tuple[Shapes, ...]] = {
     "trace": _MATRICES,
     "bincount": (((3,), (3,)), ((0,), (0,))),
     **dict.fromkeys(
-        ("inverse", "inv", "det", "slogdet", "logdet", "cholesky", "cholesky_inverse", "eigh", "eigvalsh", "matrix_power", "cond"),
+        (
+            "inverse", "inv", "det", "slogdet", "logdet", "cholesky", "cholesky_ex", "cholesky_inverse", "eig", "eigh", "eigvals",
+            "eigvalsh", "ldl_factor", "ldl_factor_ex", "matrix_power", "cond",
+        ),
         _SQUARE,
     ),
     **dict.fromkeys(("qr", "svd", "svdvals", "pinv", "pinverse", "matrix_rank", "matrix_norm"), (*_MATRICES, *_SQUARE)),
     "solve": (((2, 2), (2, 3)), ((3, 3), (3,)), ((2, 2, 2), (2, 1)), ((2, 2, 2), (2, 2)), ((0, 0), (0, 2)), ((1, 1), (3, 1, 2))),
+    "solve_ex": (((2, 2), (2, 3)), ((3, 3), (3,)), ((2, 2, 2), (2, 2))),
     "solve_triangular": (((2, 2), (2, 3)), ((3, 3), (3, 1)), ((2, 2, 2), (2, 1)), ((0, 0), (0, 2))),
     "cholesky_solve": (((2, 3), (2, 2)), ((3, 1), (3, 3)), ((2, 2, 1), (2, 2, 2))),
     "lstsq": (((3, 2), (3, 2)), ((2, 3), (2, 1)), ((2, 2), (2, 2)), ((2, 3, 2), (2, 3, 1)), ((2, 3, 2), (2, 3))),
     "cross": (((3,), (3,)), ((2, 3), (2, 3)), ((3, 2), (3, 2)), ((2, 3), (1, 3)), ((3, 3), (3, 3))),
     "vander": (((3,),), ((0,),), ((1,),)),
     **dict.fromkeys(
-        ("layer_norm", "rms_norm"),
+        ("layer_norm", "native_layer_norm", "rms_norm"),
         (((2, 3), (3,), (3,)), ((2, 2, 3), (2, 3), (2, 3)), ((0, 2), (2,), (2,))),
     ),
     **dict.fromkeys(
-        ("batch_norm", "group_norm", "instance_norm"),
+        ("batch_norm", "group_norm", "instance_norm", "native_batch_norm"),
         tuple((shape, *((shape[1],),) * 4) for shape in ((3, 2), (2, 4, 2), (2, 2, 2, 3), (1, 3), (2, 3, 1), (0, 2, 3))),
     ),
     "scaled_dot_product_attention": (
@@ -49,6 +53,17 @@ FITTING: dict[str, tuple[Shapes, ...]] = {
     "multi_head_attention_forward": (
         ((2, 1, 4), (3, 1, 4), (3, 1, 4), (12, 4), (12,), (1, 1, 4), (1, 1, 4), (4, 4), (4,), (1, 3), (2, 3)),
     ),
+    "conv_tbc": (((5, 2, 2), (3, 2, 4), (4,)), ((4, 1, 3), (2, 3, 1), (1,))),
+    "bilinear": (((2, 3), (2, 2), (4, 3, 2), (4,)), ((3,), (2,), (1, 3, 2), (1,)), ((2, 1, 2), (2, 1, 2), (2, 2, 2), (2,))),
+    "gru_cell": (((2, 3), (2, 2), (6, 3), (6, 2), (6,), (6,)),),
+    **dict.fromkeys(("rnn_relu_cell", "rnn_tanh_cell"), (((2, 3), (2, 2), (2, 3), (2, 2), (2,), (2,)),)),
+    "geqrf": _MATRICES,
+    "orgqr": (((3, 2), (2,)), ((2, 2), (1,)), ((2, 3, 2), (2, 2))),
+    "ormqr": (((3, 2), (2,), (3, 2)), ((2, 2), (2,), (2, 2)), ((2, 3, 3), (2, 3), (2, 3, 3))),
+    "triangular_solve": (((2, 3), (2, 2)), ((3, 1), (3, 3)), ((2, 2, 1), (2, 2, 2)), ((0, 2), (0, 0))),
+    "nuclear_norm": (((2, 3),), ((3, 3),), ((3, 1),)),
+    **dict.fromkeys(("svd_lowrank", "pca_lowrank"), (((7, 6),), ((6, 8),), ((2, 6, 6),))),
+    "pdist": (((3, 2),), ((4, 1),), ((1, 3),), ((0, 2),), ((3, 0),)),
     "combinations": (((3,),), ((4,),), ((0,),), ((1,),)),
     "hsplit": (((2, 4),), ((4,),), ((2, 3, 2),)),
     "vsplit": (((4, 2),), ((3, 1, 2),)),
@@ -63,7 +78,7 @@ STARRED = ("block_diag", "broadcast_tensors", "cartesian_prod", "chain_matmul", 
 #: Functions of LAPACK, whose results for NaN and infinity depend on the library.
 LAPACK = (
     "inverse", "logdet", "slogdet", "det", "cholesky", "cholesky_inverse", "cholesky_solve", "qr", "svd", "pinverse",
-    "matrix_power",
+    "matrix_power", "geqrf", "orgqr", "ormqr", "triangular_solve", "svd_lowrank", "pca_lowrank", "nuclear_norm",
 )  # fmt: skip
 #: Equations of einsum, and shapes of operands.
 EQUATIONS: tuple[tuple[str, Shapes], ...] = (

@@ -49,16 +49,20 @@ class Outcome(NamedTuple):
 
 _SMALLEST = re.compile(r"-(128|32768|2147483648|9223372036854775808)\b")
 _DIVISION = re.compile(r"\b(div|divide|floor_divide|fmod|remainder|floordiv|mod)(_|\b)|//|%")
+_WITHOUT_STATISTICS = re.compile(r"\bnative_batch_norm\(.*\bNone\b")
+_DISTANCES_OF_NOTHING = re.compile(r"zeros\(\(0,.*\bpdist\(")
 _FRACTION_OF_INTEGERS = re.compile(r"torch\.range\(.*\b0\.\d.*torch\.u?int|torch\.u?int.*torch\.range\(.*\b0\.\d")
 
 
 def crashes(text: str) -> bool:
-    """Whether a line may end the process in PyTorch (SIGFPE).
+    """Whether a line may end the process in PyTorch (SIGFPE, SIGSEGV).
 
-    So do an integer division of the smallest number by -1, and a range of integers whose step is a fraction, which becomes 0.
+    So do an integer division of the smallest number by -1, a range of integers whose step is a fraction, which becomes 0, the
+    gradient of the distances of no points, and a batch norm in evaluation without statistics.
     """
     is_overflow = _DIVISION.search(text) and _SMALLEST.search(text) and re.search(r"-1\b", text)
-    return bool(is_overflow or _FRACTION_OF_INTEGERS.search(text))
+    patterns = (_FRACTION_OF_INTEGERS, _DISTANCES_OF_NOTHING, _WITHOUT_STATISTICS)
+    return bool(is_overflow or any(pattern.search(text) for pattern in patterns))
 
 
 @functools.lru_cache(maxsize=64)

@@ -64,6 +64,8 @@ def parse(arguments: str) -> Overload:
 
 
 def _default(text: str) -> str | None:
+    if text == "Mean":  # of a loss: Python's functions of PyTorch do not reduce by default, against the file
+        return "0"
     if text.startswith("[") or text in ("None", "True", "False") or not re.match(r"[a-zA-Z]", text):
         return text or None
     return text if text.startswith(("'", '"')) else f"torch.{text}"  # Mean, long, contiguous_format

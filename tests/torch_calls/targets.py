@@ -20,8 +20,8 @@ OPERATORS = {
 }  # fmt: skip
 #: Members that tell or change the device, on which both differ in a run with ``--device cuda``, and addresses.
 NOT_COMPARED = {
-    "cuda", "data_ptr", "device", "from_file", "get_device", "is_cpu", "is_cuda", "is_pinned", "is_shared", "new_empty",
-    "new_tensor", "pin_memory", "record_stream", "set_", "set_rng_state", "share_memory_",
+    "const_data_ptr", "cuda", "data_ptr", "device", "from_file", "get_device", "is_cpu", "is_cuda", "is_pinned", "is_shared",
+    "new_empty", "new_tensor", "pin_memory", "record_stream", "set_", "set_rng_state", "share_memory_",
 }  # fmt: skip
 #: Methods whose results differ from PyTorch's on the CPU if the tensor is on another device: a name, and a copy.
 DEPEND_ON_DEVICE = {"Tensor.type", "Tensor.cpu"}

@@ -77,11 +77,15 @@ def test_pytorch_agrees_with_itself(torch: Any, targets: list[Target]) -> None:
 
 #: Functions that take and return no tensor.
 SETTINGS_AND_FILES = {
-    "are_deterministic_algorithms_enabled", "can_cast", "compile", "finfo", "from_file", "get_default_device", "get_default_dtype",
-    "get_device", "get_float32_matmul_precision", "get_num_threads", "get_rng_state", "iinfo", "inference_mode", "initial_seed",
-    "is_deterministic_algorithms_warn_only_enabled", "is_grad_enabled", "is_tensor", "load", "manual_seed", "promote_types",
-    "save", "seed", "set_default_device", "set_default_dtype", "set_default_tensor_type", "set_float32_matmul_precision",
-    "set_grad_enabled", "set_num_threads", "set_printoptions", "set_rng_state", "typename", "use_deterministic_algorithms",
+    "are_deterministic_algorithms_enabled", "can_cast", "compile", "finfo", "from_dlpack", "from_file", "frombuffer",
+    "get_default_device", "get_default_dtype", "get_deterministic_debug_mode", "get_device", "get_device_module",
+    "get_float32_matmul_precision", "get_num_interop_threads", "get_num_threads", "get_rng_state", "iinfo", "inference_mode",
+    "initial_seed", "is_anomaly_check_nan_enabled", "is_anomaly_enabled", "is_deterministic_algorithms_warn_only_enabled",
+    "is_grad_enabled", "is_inference_mode_enabled", "is_storage", "is_tensor", "is_warn_always_enabled", "load", "manual_seed",
+    "promote_types", "save", "seed", "set_anomaly_enabled", "set_default_device", "set_default_dtype", "set_default_tensor_type",
+    "set_deterministic_debug_mode", "set_float32_matmul_precision", "set_flush_denormal", "set_grad_enabled",
+    "set_num_interop_threads", "set_num_threads", "set_printoptions", "set_rng_state", "set_warn_always", "thread_safe_generator",
+    "to_dlpack", "typename", "use_deterministic_algorithms", "while_loop",
 }  # fmt: skip
 
 

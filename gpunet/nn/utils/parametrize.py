@@ -18,7 +18,7 @@ from gpunet.nn.module import Module, Parameter
 
 __all__ = [
     "ParametrizationList", "cached", "is_parametrized", "register_parametrization", "remove_parametrizations",
-    "type_before_parametrizations",
+    "transfer_parametrizations_and_params", "type_before_parametrizations",
 ]  # fmt: skip
 
 #: Values of parametrized tensors inside :func:`cached`, by module and name; and how many such blocks are open.
@@ -194,6 +194,33 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     else:
         setattr(module, tensor_name, Parameter(value, originals[0].requires_grad))
     return module
+
+
+def transfer_parametrizations_and_params(from_module: Module, to_module: Module, tensor_name: str | None = None) -> Module:
+    """Parametrize the tensors of a module as those of another, by the same parametrizations, and with the same originals.
+
+    Args:
+        tensor_name: one of the parametrized tensors; all if None.
+
+    Returns:
+        ``to_module``, which is not changed if the other has no parametrized tensor of that name.
+    """
+    if not is_parametrized(from_module):
+        return to_module
+    entries: Any = from_module.parametrizations
+    for name in [tensor_name] if tensor_name is not None else list(entries):
+        if name not in entries:
+            continue
+        entry = entries[name]
+        if not hasattr(to_module, name):
+            value = entry().detach()
+            setattr(to_module, name, Parameter(value) if isinstance(entry.originals()[0], Parameter) else value)
+        for module in entry:
+            register_parametrization(to_module, name, module, unsafe=entry.unsafe)
+        copied: Any = to_module.parametrizations[name]
+        for key in [f"original{number}" for number in range(entry.num_originals)] or ["original"]:
+            setattr(copied, key, getattr(entry, key))
+    return to_module
 
 
 def type_before_parametrizations(module: Module) -> type:

@@ -1,0 +1,5 @@
+"""Classes of ``torch.cuda.streams``."""
+
+from gpunet.backend.streams import Event, ExternalStream, Stream
+
+__all__ = ["Event", "ExternalStream", "Stream"]
