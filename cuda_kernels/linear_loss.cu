@@ -35,8 +35,8 @@ __device__ __forceinline__ A sum_in_order(const A* partials, int count) {
   return sum;
 }
 
-// Cross-entropy of the rows of a tile of y, and of all rows by the block that finishes last.  A function of its own, so that the
-// registers that it needs are not taken from the main loop of the product.
+// Cross-entropy of the rows of a tile of y, and of all rows by the block that finishes last.  A function of its own, so that
+// the registers that it needs are not taken from the main loop of the product.
 template <class T, int ROWS, int THREADS, Reduction REDUCTION>
 __device__ __noinline__ void loss_of_tile(
     const T* y, T* value, T* dx, Accumulator<T>* factor, Accumulator<T>* losses, unsigned int* ticket, long long* fault,
