@@ -34,8 +34,8 @@ class BlockShuffleSampler(Sampler):
     all that memory has to hold, and each block is read once.  If the window has all blocks, it is a random permutation.
 
     Of several processes each has a part of the blocks, other ones in each epoch.  A DataLoader says which epoch it is, unless
-    ``set_epoch`` has been called.  It resumes in the middle of an epoch, also with another number of processes: the rows that are
-    left are divided among them.
+    ``set_epoch`` has been called.  It resumes in the middle of an epoch, also with another number of processes or another batch
+    size: the rows that are left are divided among the processes.
 
     Args:
         data_source: a :class:`BlockDataset`, or any data set with a length, which needs ``block_size``.
@@ -148,27 +148,29 @@ class BlockShuffleSampler(Sampler):
         resumed = None if self._resumed is None else [self._resumed[0], self._resumed[1], [*self._resumed[2]]]
         return {"num_replicas": self.num_replicas, "seed": self.seed, "epoch": self.epoch, "resumed": resumed}
 
-    def load_state_dict(self, state: dict[str, Any], epoch: int, num_taken: int) -> bool:
+    def load_state_dict(self, state: dict[str, Any], epoch: int, num_taken: int, is_other_size: bool = False) -> bool:
         """Continue the order of a :meth:`state_dict`; return whether that of this epoch begins with the rows that are left.
 
-        That is so if the number of processes is another one; otherwise the order is that of the saved sampler.
+        That is so if the number of processes or the size of batches is another one; else the order is that of the saved sampler.
 
         Args:
             state: of :meth:`state_dict`.
             epoch: the number of the epoch in the DataLoader.
             num_taken: rows that each of the processes has taken in this epoch.
+            is_other_size: whether batches have another size.
         """
         self.epoch = state["epoch"]
         epoch = epoch if self.epoch is None else self.epoch
         resumed = None if state["resumed"] is None else (*state["resumed"][:2], [*state["resumed"][2]])
         seed, history = (state["seed"], []) if resumed is None or resumed[0] != epoch else resumed[1:]
-        is_other = state["num_replicas"] != self.num_replicas
-        if is_other and num_taken:
+        is_other_count = state["num_replicas"] != self.num_replicas
+        begins_anew = bool(num_taken) and (is_other_count or is_other_size)
+        if begins_anew:
             resumed = epoch, seed, [*history, [state["num_replicas"], num_taken]]
-        elif not is_other:
+        if not is_other_count:
             self.seed = state["seed"]
         self._resumed = resumed
-        return bool(is_other and num_taken)
+        return begins_anew
 
 
 # ---- parts of processes -------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import numpy
 
 from gpunet.autograd import Tensor, make_tensor
+from gpunet.backend.dtypes import is_numeric
 from gpunet.data.datasets import Dataset, base_and_rows
 from gpunet.errors import ArgumentError, DataError, OutOfRangeError, ShapeError, shown
 
@@ -50,8 +51,7 @@ class BlockDataset(Dataset):
         self._set_blocks(blocks)
         self._transforms: tuple[Callable[..., Sequence[numpy.ndarray]], ...] = ()
         self.num_kept = 2  # that a batch of consecutive rows touches
-        self._lock = threading.Lock()  # of a thread that reads ahead, and other ones
-        self._forget()
+        self._start()
 
     def _set_blocks(self, blocks: numpy.ndarray) -> None:
         self._blocks = blocks[blocks[:, 2] > blocks[:, 1]]
@@ -59,19 +59,30 @@ class BlockDataset(Dataset):
         self.block_starts = numpy.concatenate([[0], numpy.cumsum(counts)])
         self._depth = int(counts.max(initial=0))
 
+    def _start(self) -> None:
+        """Begin in a process, without blocks in memory."""
+        self._process = os.getpid()
+        self._lock = threading.Lock()  # of a thread that reads ahead, and other ones
+        self._forget()
+
+    def _own_lock(self) -> threading.Lock:
+        """The lock of this process; of a fork it is another one, since a thread of its parent may have held that of the parent."""
+        if self._process != os.getpid():
+            self._start()
+        return self._lock
+
     def _forget(self) -> None:
         """Drop the blocks in memory."""
         self._buffers: list[numpy.ndarray] | None = None
         self._clock = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        dropped = ("_lock", "_buffers", "_slots", "_kept", "_used")
+        dropped = ("_process", "_lock", "_buffers", "_slots", "_kept", "_used")
         return {name: value for name, value in self.__dict__.items() if name not in dropped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._lock = threading.Lock()
-        self._forget()
+        self._start()
 
     def __len__(self) -> int:
         return int(self.block_starts[-1])
@@ -93,7 +104,7 @@ class BlockDataset(Dataset):
     def keep_blocks(self, count: int) -> None:
         """Keep at least so many blocks in memory, or all."""
         count = min(count, len(self._blocks))
-        with self._lock:
+        with self._own_lock():
             if count > self.num_kept:
                 self.num_kept = count
                 self._forget()
@@ -125,7 +136,12 @@ class BlockDataset(Dataset):
             images = ShardedArrays("train").with_transform(lambda x, y: (x.astype("float32") / 255, y))
 
         A thread calls it, while the step before runs; so it must not draw from the global generators.
+
+        Raises:
+            ArgumentError: it is no function.
         """
+        if not callable(function):
+            raise ArgumentError(f"with_transform: {shown(function)}; expected a function of arrays")
         found = copy.copy(self)
         found._transforms = (*self._transforms, function)
         return found
@@ -136,6 +152,7 @@ class BlockDataset(Dataset):
         Raises:
             DataError: a file has changed, or cannot be read.
             OutOfRangeError: an index is out of range.
+            ArgumentError: a transform returns something else than numbers.
             ShapeError: a transform returns another number of rows.
         """
         size = len(self)
@@ -144,16 +161,11 @@ class BlockDataset(Dataset):
             raise OutOfRangeError(f"{type(self).__name__}: index {wrong}; expected {-size} .. {size - 1}")
         rows = numpy.where(rows < 0, rows + size, rows)
         blocks = numpy.searchsorted(self.block_starts, rows, side="right") - 1
-        with self._lock:
+        with self._own_lock():
             self._allocate()
             arrays = self._gather(blocks, rows - self.block_starts[blocks])
         for transform in self._transforms:
-            arrays = [*map(numpy.asarray, transform(*arrays))]
-            if any(array.shape[:1] != rows.shape for array in arrays):
-                shapes = [array.shape for array in arrays]
-                raise ShapeError(
-                    f"with_transform: the function returns arrays of shapes {shapes} for {len(rows)} rows; expected a row for each"
-                )
+            arrays = _arrays_of(transform(*arrays), len(rows))
         return arrays
 
     def _allocate(self) -> None:
@@ -204,6 +216,22 @@ class BlockDataset(Dataset):
     def fill(self, arrays: list[numpy.ndarray], source: int, start: int, stop: int) -> None:
         """Read rows of a source into arrays."""
         raise NotImplementedError
+
+
+def _arrays_of(result: Any, count: int) -> list[numpy.ndarray]:
+    """Return what a transform made of ``count`` rows as arrays; see :meth:`BlockDataset.read_rows`."""
+    if not isinstance(result, (tuple, list)):
+        raise ArgumentError(f"with_transform: the function returns a {type(result).__name__}; expected a tuple of arrays")
+    arrays = [*map(numpy.asarray, result)]
+    for array in arrays:
+        if not is_numeric(array.dtype):
+            raise ArgumentError(f"with_transform: the function returns an array of {array.dtype}; expected numbers")
+    if any(array.shape[:1] != (count,) for array in arrays):
+        shapes = [array.shape for array in arrays]
+        raise ShapeError(
+            f"with_transform: the function returns arrays of shapes {shapes} for {count} rows; expected a row for each"
+        )
+    return arrays
 
 
 def block_rows(dataset: Any) -> tuple[BlockDataset, numpy.ndarray | None] | None:

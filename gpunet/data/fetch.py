@@ -69,7 +69,8 @@ class MapFetcher:
     def read(self, index: Any) -> tuple[Any, list[numpy.ndarray]]:
         """Return a list or an array of indices, and their rows of a data set in blocks."""
         assert self._blocks is not None
-        return index, self._blocks.read_rows(self._found_rows(numpy.asarray(index, numpy.int64)))
+        numbers = index if isinstance(index, numpy.ndarray) else [*map(operator.index, index)]  # no fractions
+        return index, self._blocks.read_rows(self._found_rows(numpy.asarray(numbers, numpy.int64)))
 
     def batch_of(self, index: Any, arrays: list[numpy.ndarray]) -> Any:
         """Return the batch of the result of :meth:`read`."""

@@ -229,7 +229,8 @@ class DataLoader:
                 sampler.generator.set_position(*value)
             elif kind == "blocks":
                 state, batch_size = value
-                if sampler.load_state_dict(state, self._epoch, self._num_skipped * batch_size):
+                is_other_size = batch_size != getattr(self.batch_sampler, "batch_size", 1)
+                if sampler.load_state_dict(state, self._epoch, self._num_skipped * batch_size, is_other_size):
                     self._num_skipped = 0
             else:
                 sampler.set_epoch(*value)

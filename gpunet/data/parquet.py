@@ -52,6 +52,9 @@ class ParquetDataset(BlockDataset):
             raise ArgumentError(f"ParquetDataset: dtype={dtype!r}; expected a floating dtype, such as 'float32'")
         if isinstance(columns, str):
             raise ArgumentError(f"ParquetDataset: columns={columns!r}; expected a list of names")
+        columns = None if columns is None else [*columns]
+        if columns is not None and target in columns:
+            raise ArgumentError(f"ParquetDataset: columns={columns!r} has the target {target!r}; remove it from the features")
         self._paths = files_of("ParquetDataset", source, (".parquet", ".pq"))
         self._columns: list[_Column] = []
         self._target: list[_Column] = []

@@ -91,32 +91,19 @@ class ShardedArrays(BlockDataset):
 
     def _forget(self) -> None:
         super()._forget()
-        self._map = functools.lru_cache(_MAX_MAPPED * len(self._files))(self._open)
+        self._map = functools.lru_cache(_MAX_MAPPED * len(self._files))(_mapped)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         del state["_map"]
         return state
 
-    def _open(self, array: int, source: int) -> tuple[mmap.mmap, numpy.ndarray]:
-        """Map a file."""
-        file = self._files[array][source]
-        try:
-            with file.path.open("rb") as opened:
-                mapping = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:  # ValueError: it is empty
-            raise DataError(f"{file.path} cannot be read any more: {getattr(error, 'strerror', None) or error}") from None
-        if len(mapping) != file.num_bytes:
-            raise DataError(
-                f"{file.path} has {len(mapping)} bytes, but had {file.num_bytes} before; do not change files while they are read"
-            )
-        return mapping, numpy.ndarray(file.shape, file.dtype, mapping, file.offset)
-
     def fill(self, arrays: list[numpy.ndarray], source: int, start: int, stop: int) -> None:
         for number, array in enumerate(arrays):
-            mapping, rows = self._map(number, source)
+            file = self._files[number][source]
+            mapping, rows = self._map(file)
             if hasattr(mmap, "MADV_WILLNEED"):  # read ahead of the copy, all at once
-                row_bytes, offset = rows[0].nbytes, self._files[number][source].offset
+                row_bytes, offset = rows[0].nbytes, file.offset
                 first = (offset + start * row_bytes) // mmap.PAGESIZE * mmap.PAGESIZE
                 mapping.madvise(mmap.MADV_WILLNEED, first, offset + stop * row_bytes - first)
             numpy.copyto(array, rows[start:stop])
@@ -128,7 +115,7 @@ class ShardedArrays(BlockDataset):
         order = numpy.lexsort((rows, sources))
         for where in numpy.split(order, numpy.flatnonzero(numpy.diff(sources[order])) + 1):
             for number, array in enumerate(result):
-                array[where] = self._map(number, int(sources[where[0]]))[1][rows[where]]
+                array[where] = self._map(self._files[number][sources[where[0]]])[1][rows[where]]
         return result
 
 
@@ -193,6 +180,24 @@ def _grouped(paths: Sequence[Path], arrays: Sequence[str] | None) -> dict[str, l
                     f"numbers of {' and '.join(map(repr, names))}, or a dict of lists of files"
                 )
     return {name: [found[name][number] for number in sorted(found[name])] for name in names}
+
+
+def _mapped(file: _File) -> tuple[mmap.mmap, numpy.ndarray]:
+    """Map a file, and return its rows.
+
+    Raises:
+        DataError: it has changed since its header was read.
+    """
+    try:
+        with file.path.open("rb") as opened:
+            mapping = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:  # ValueError: it is empty
+        raise DataError(f"{file.path} cannot be read any more: {getattr(error, 'strerror', None) or error}") from None
+    if len(mapping) != file.num_bytes:
+        raise DataError(
+            f"{file.path} has {len(mapping)} bytes, but had {file.num_bytes} before; do not change files while they are read"
+        )
+    return mapping, numpy.ndarray(file.shape, file.dtype, mapping, file.offset)
 
 
 def _header(path: Path) -> _File:

@@ -145,10 +145,10 @@ def test_the_same_number_of_processes_goes_on() -> None:
 # ---- with a DataLoader --------------------------------------------------------------------------------------------------
 
 
-def loader(**options: Any) -> DataLoader:
+def loader(batch_size: int = 8, **options: Any) -> DataLoader:
     data = TensorDataset(arange(100))
     sampler = BlockShuffleSampler(data, block_size=10, **options)
-    return DataLoader(data, 8, sampler=sampler, generator=Generator(11))
+    return DataLoader(data, batch_size, sampler=sampler, generator=Generator(11))
 
 
 def values(batches: Any) -> list[list[int]]:
@@ -194,6 +194,21 @@ def test_a_loader_resumes_with_another_number_of_processes() -> None:
     assert values(again) == (rest := values(iterator))
     assert sorted([*seen, *first, *joined(rest)]) == [*range(100)]
     assert sorted(joined(values(other))) == [*range(100)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_loader_resumes_with_another_batch_size(count: int) -> None:
+    options = [{"num_replicas": count, "rank": rank, "seed": 4} for rank in range(count)]
+    begun = [loader(**one) for one in options]
+    iterators = [iter(one) for one in begun]
+    seen = [value for iterator in iterators for _ in range(3) for value in next(iterator)[0].tolist()]
+    others = [loader(5, **one) for one in options]
+    for other in others:
+        other.load_state_dict(begun[0].state_dict())
+    rest = [joined(values(other)) for other in others]
+    assert sorted([*seen, *itertools.chain(*rest)]) == [*range(100)]
+    assert count > 1 or rest == [joined(values(iterators[0]))]
+    assert [joined(values(other)) for other in others] == [joined(values(one)) for one in begun]
 
 
 def test_samples_without_batches() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import pickle
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -121,6 +124,9 @@ def test_samples_by_index() -> None:
         data[20]
     with pytest.raises(OutOfRangeError, match=r"the sampler's index -21"):
         rows(DataLoader(data, 2, sampler=[1, -21]))
+    for wrong in (1.7, "1", [1]):
+        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+            next(iter(DataLoader(data, 2, sampler=[0, wrong])))
 
 
 def test_a_thread_reads_ahead() -> None:
@@ -165,6 +171,12 @@ def test_a_transform_converts_rows() -> None:
     for wrong in (lambda x, y: (x[:1], y), lambda x, y: (x, 3)):
         with pytest.raises(ShapeError, match="with_transform: the function returns arrays of shapes .* for 10 rows"):
             next(iter(DataLoader(data.with_transform(wrong), 10)))
+    with pytest.raises(ArgumentError, match="the function returns a ndarray; expected a tuple of arrays"):
+        next(iter(DataLoader(data.with_transform(lambda x, y: x), 2)))  # as many rows as columns
+    with pytest.raises(ArgumentError, match="the function returns an array of <U21; expected numbers"):
+        data.with_transform(lambda x, y: (x, y.astype(str)))[0]
+    with pytest.raises(ArgumentError, match="with_transform: 3; expected a function"):
+        data.with_transform(3)  # type: ignore[arg-type]
 
 
 def test_a_subclass_reads_its_samples() -> None:
@@ -177,6 +189,34 @@ def test_workers() -> None:
     rows(DataLoader(data, 8))
     loader = DataLoader(data, 8, shuffle=True, num_workers=2, generator=Generator(4))
     assert rows(loader) == rows(DataLoader(Counted(60), 8, shuffle=True, generator=Generator(4)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork")
+def test_a_fork_does_not_wait_for_a_thread_of_its_parent() -> None:
+    """The thread that reads ahead has the lock while the process forks."""
+    data, is_reading, may_go_on = Counted(80), threading.Event(), threading.Event()
+
+    def fill(*arguments: Any) -> None:
+        is_reading.set()
+        may_go_on.wait()
+        Counted.fill(data, *arguments)
+
+    data.fill = fill  # type: ignore[method-assign]
+    iterator = iter(DataLoader(data, 8))
+    reading = threading.Thread(target=next, args=(iterator,))
+    reading.start()
+    is_reading.wait()
+    child = os.fork()
+    if not child:
+        data.fill = functools.partial(Counted.fill, data)  # type: ignore[method-assign]
+        signal.alarm(20)  # ends a child that waits
+        os._exit(data[3][1].item())
+    status = os.waitpid(child, 0)[1]
+    may_go_on.set()
+    reading.join()
+    assert os.waitstatus_to_exitcode(status) == 3
+    assert rows(iterator) == [*range(8, 80)]
 
 
 def test_pickled_data_have_no_blocks_in_memory() -> None:

@@ -165,7 +165,8 @@ def test_a_file_with_fewer_rows_afterwards_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options, match",
-    [({"dtype": "int64"}, "dtype='int64'; expected a floating dtype"), ({"columns": "a"}, "columns='a'; expected a list of names")],
+    [({"dtype": "int64"}, "dtype='int64'; expected a floating dtype"), ({"columns": "a"}, "columns='a'; expected a list of names"),
+     ({"columns": ["a", "y"], "target": "y"}, r"columns=\['a', 'y'\] has the target 'y'; remove it")],
 )  # fmt: skip
 def test_refused_arguments(tmp_path: Path, options: Any, match: str) -> None:
     with pytest.raises(ArgumentError, match=match):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +184,17 @@ def test_a_file_that_changes_afterwards_is_named(tmp_path: Path) -> None:
     spoil(tmp_path, "absent")
     with pytest.raises(DataError, match=r"y-001\.npy cannot be read any more: No such file"):
         values(DataLoader(ShardedArrays(sorted(tmp_path.glob("*-000.npy"))), 10)), values(DataLoader(data, 10))
+
+
+def test_deleted_data_free_their_memory_at_once(tmp_path: Path) -> None:
+    data = ShardedArrays(write(tmp_path))
+    assert values(DataLoader(data, 10)) == [*range(164)]
+    gone = weakref.ref(data)
+    gc.disable()
+    del data
+    is_gone = gone() is None
+    gc.enable()
+    assert is_gone
 
 
 # ---- memory -------------------------------------------------------------------------------------------------------------

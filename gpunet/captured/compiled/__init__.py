@@ -7,10 +7,11 @@
     arguments      arrays that the step is called with: read in place, or copied
     regions        large loops cut into chunks that several threads share
     expressions    NumPy's ufuncs as source
-    source         the source of a step
-    module         the module made of it, and the disk cache
-    replay         the function that calls the compiled parts, and NumPy between them
-    jit            functions that the source calls; these import Numba
+    program        a step as a table of words: calls of those functions, and their arguments
+    interpreter    the compiled functions that run a program
+    module         modules of generated source, and the disk cache
+    replay         the function that runs the parts of a program, and calls NumPy between them
+    jit            functions that generated source calls; these import Numba
 """
 
 from gpunet.captured.compiled.arguments import select_arguments

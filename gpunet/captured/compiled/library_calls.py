@@ -214,7 +214,9 @@ def _loops(call: Call) -> list[Unit] | None:
         return None
     dtype = loops.arrays[0].dtype
     arrays = (*loops.arrays, SCRATCH) if loops.scratch else loops.arrays
-    library_call = LibraryCall(loops.body, dtype, (*arrays, *loops.numbers), loops.work)
+    # of two types alone, on which the bits of a word depend
+    numbers = [int(n) if isinstance(n, (int, numpy.integer, numpy.bool_)) else float(n) for n in loops.numbers]
+    library_call = LibraryCall(loops.body, dtype, (*arrays, *numbers), loops.work)
     return [LibraryUnit(call, [library_call], loops.scratch * dtype.itemsize, loops.checks_input)]
 
 

@@ -47,6 +47,7 @@ _TRIAL_TURNS, _TURN_STEPS, _TURN_SECONDS = 6, 64, 0.005
 _MAX_BACKOFF = 20
 _GAIN = 0.97  # helpers win if a step takes less than this share of the time without them
 
+
 class Division(NamedTuple):
     """How a loop is cut into chunks: ``extent`` elements along the loop or dimension ``along``, ``step`` per chunk."""
 

@@ -16,7 +16,9 @@ import gpunet
 pytest.importorskip("numba", reason="pip install 'gpunet[jit]'")
 
 from gpunet.captured.compiled.entries import Entry, compiled
-from gpunet.captured.compiled.library_calls import _take_rows
+from gpunet.captured.compiled.library_calls import LibraryUnit, _take_rows, units_of
+from gpunet.captured.ir import Call, View
+from gpunet.launch.loops import Loops
 
 
 def test_entries_with_other_dtypes_are_other_functions() -> None:
@@ -24,6 +26,16 @@ def test_entries_with_other_dtypes_are_other_functions() -> None:
     assert compiled(single) is compiled(Entry(_take_rows, ("f4", "f4", "i8"), ("int",) * 3))
     assert "out = pointer(word_at(argument_words, 0), f4)" in single.source()
     assert "out = pointer(word_at(argument_words, 0), f8)" in double.source()
+
+
+def test_numbers_of_loops_may_be_of_numpy_and_booleans() -> None:
+    """The word of a number has the bits of the type that the function reads."""
+    view = View(0, 0, (4,), (4,), numpy.dtype("float32"))
+    loops = Loops(_take_rows, (view,), (True, numpy.int64(3), numpy.bool_(True), numpy.float32(0.5)))
+    [unit] = units_of(Call("opaque", print, (), {}, [view], [view], loops=lambda: loops))
+    assert isinstance(unit, LibraryUnit)
+    [call] = unit.library_calls
+    assert call.arguments == (view, 1, 3, 1, 0.5) and call.entry.numbers == ("int", "int", "int", "float")
 
 
 # ---- the disk cache -------------------------------------------------------------------------------------------------
