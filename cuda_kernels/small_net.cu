@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
     const __grid_constant__ TensorTable<6, CAPACITY> table, unsigned long long* streams, T* losses, long long* fault,
     const T* x, const T* targets, const long long* labels, const long long* order, const double* hyperparameters,
     const long long* active, const long long* kept, const T* masks, const __grid_constant__ NetShape net, int steps,
-    int num_hyperparameters, long long ignore_index, int code, double alpha, double delta, double max_norm, int is_mean,
+    int num_hyperparameters, long long ignore_index, int code, double alpha, double delta, double max_norm, int reduction,
     int maximize) {
   constexpr int STATES = Rule::STATES;
   static_assert(Rule::FACTORS <= MOST_FACTORS, "small_net.py reserves memory for them");
@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
 #pragma unroll 1
   for (int step = 0; step < steps; step++) {
     if (step % AHEAD == 0) prepare_updates<T, Rule>(net, tensors, hyperparameters, step);
-    if (threadIdx.x >= THREADS - 32) find_factor<T, Loss>(net, ignore_index, is_mean);
+    if (threadIdx.x >= THREADS - 32) find_factor<T, Loss>(net, ignore_index, reduction);
 #pragma unroll 1
     for (int number = 0; number < net.layers; number++) {
       forward<T, Act, SAVES_Z>(net, number, kept, T(alpha));
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
     loss_of_rows<T, Loss>(net, ignore_index, T(delta));
     __syncthreads();
     if (threadIdx.x >= THREADS - 32)
-      store_loss<T, Loss>(losses + static_cast<long long>(blockIdx.x) * steps + step, fault, net, ignore_index, code, is_mean);
+      store_loss<T, Loss>(losses + static_cast<long long>(blockIdx.x) * steps + step, fault, net, ignore_index, code, reduction);
 #pragma unroll 1
     for (int number = net.layers - 1; number >= 0; number--) {
       gradient<T>(net, number);

@@ -3,6 +3,9 @@
 #include "common/pack.cuh"
 #include "common/primitives.cuh"
 
+// Of the losses of a batch; ROW_MEAN divides by all rows, also those that are ignored.
+enum { SUM, MEAN, ROW_MEAN };
+
 enum { MOST_LAYERS = 8, MOST_FACTORS = 10, THREADS = 256, AHEAD = 8 };
 
 // Places are in elements of shared memory, at multiples of four; entries are those of the table.

@@ -117,7 +117,11 @@ __device__ __forceinline__ void backward(const NetShape& net, int number, const 
             sums.v[e] *= keeps ? scale : T(0);
             if (!SAVES_Z) saved.v[e] *= unscale;
           }
-          if (before.mask >= 0) sums.v[e] *= memory[before.mask + column + e];
+          if (before.mask >= 0) {
+            const T mask = memory[before.mask + column + e];
+            sums.v[e] *= mask;
+            if (!SAVES_Z) saved.v[e] = mask == T(0) ? T(0) : saved.v[e] / mask;
+          }
           sums.v[e] *= Act::derivative(saved.v[e], alpha);
         }
         store_pack(memory + before.slope + at, sums, features - column, 4);
@@ -169,33 +173,34 @@ struct BadLabelOfBatch {
   }
 };
 
-// Called by one warp: the factor of the gradients in a step, to numbers[0], and the rows that count, to numbers[1].
+// Called by one warp: the factor of the gradients in a step, to numbers[0], and the elements of the mean, to numbers[1].
 template <class T, class Loss>
-__device__ __forceinline__ void find_factor(const NetShape& net, long long ignore_index, bool is_mean) {
+__device__ __forceinline__ void find_factor(const NetShape& net, long long ignore_index, int reduction) {
   T* const memory = net_memory<T>();
   T counted = T(0);
   if constexpr (HAS_LABELS<Loss>) {
     const long long* const labels = reinterpret_cast<const long long*>(memory + net.targets);
-    for (int row = threadIdx.x % 32; row < net.rows; row += 32) counted += labels[row] != ignore_index ? T(1) : T(0);
+    for (int row = threadIdx.x % 32; row < net.rows; row += 32)
+      counted += reduction == ROW_MEAN || labels[row] != ignore_index ? T(1) : T(0);
     counted = warp_reduce<Sum>(counted);
   } else {
     counted = T(net.rows) * T(net.of[net.layers - 1].outputs);
   }
   if (threadIdx.x % 32 > 0) return;
-  memory[net.numbers] = !is_mean ? T(1) : counted > T(0) ? T(1) / counted : T(0);
+  memory[net.numbers] = reduction == SUM ? T(1) : counted > T(0) ? T(1) / counted : T(0);
   memory[net.numbers + 1] = counted;
 }
 
 // Called by one warp: stores the loss of a step, and reports the first label out of range.
 template <class T, class Loss>
 __device__ __forceinline__ void store_loss(
-    T* value, long long* fault, const NetShape& net, long long ignore_index, int code, bool is_mean) {
+    T* value, long long* fault, const NetShape& net, long long ignore_index, int code, int reduction) {
   T* const memory = net_memory<T>();
   const int lane = threadIdx.x % 32;
   T total = T(0);
   for (int row = lane; row < net.rows; row += 32) total += memory[net.losses + row];
   total = warp_reduce<Sum>(total);
-  if (is_mean) total = memory[net.numbers + 1] > T(0) ? total * memory[net.numbers] : not_a_number<T>();
+  if (reduction != SUM) total = memory[net.numbers + 1] > T(0) ? total * memory[net.numbers] : not_a_number<T>();
   if (lane == 0) *value = total;
   if constexpr (HAS_LABELS<Loss>) {
     const long long* const labels = reinterpret_cast<const long long*>(memory + net.targets);

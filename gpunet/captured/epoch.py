@@ -13,16 +13,19 @@ from gpunet.backend.dtypes import int64
 from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.errors import ArgumentError, CaptureError
 from gpunet.launch.random import Generator
-from gpunet.launch.tape import graph_break, unrecorded
+from gpunet.launch.tape import graph_break, undoable, unrecorded
 from gpunet.ops.random import randperm
 
 if TYPE_CHECKING:
+    from gpunet.captured.small_net import SmallNet
     from gpunet.captured.step import CapturedStep
 
 #: How steps are run: in one launch if that is possible, by a replay for each, or in one launch or not at all.
 ENGINES = ("auto", "replay", "launch")
 #: Steps of one launch; a longer one keeps the GPU from drawing a screen.
 MOST_STEPS = 1 << 14
+#: Bytes that a step may change to be undone after its recording: small nets, also many of them, change less.
+MOST_UNDONE = 1 << 30
 
 
 class CapturedEpoch:
@@ -90,15 +93,17 @@ class CapturedEpoch:
 
     def explain(self) -> str:
         """Return how batches of the full size are run: in one launch, or by a replay for each, and why."""
-        recording = self._step.find_recording(self._batch(slice(self.batch_size)))
         if self.engine == "replay":
             return "a replay for each step, because engine is 'replay'"
+        recording = self._step.find_recording(self._batch(0, None))
         if recording is None:
             return "a replay for each step, until the step is recorded for a batch"
         return recording.describe_epoch()
 
-    def _batch(self, rows: Any) -> list[Tensor]:
-        return [make_tensor(t.array[rows]) for t in self._data]
+    def _batch(self, number: int, order: Array | None) -> list[Tensor]:
+        rows = slice(number * self.batch_size, min((number + 1) * self.batch_size, len(self._data[0])))
+        chosen = rows if order is None else order[rows]
+        return [make_tensor(devices.take(t.array, chosen)) for t in self._data]
 
     def _run(self, given: Tensor | None, results: _Means | _Rows) -> None:
         """Run the step on every batch, and add the result of each to ``results``."""
@@ -110,16 +115,9 @@ class CapturedEpoch:
                 order = self._checked(given)
             elif self.shuffle:
                 order = randperm(num_rows, device=self._data[0].device, generator=self.generator).array
-            number = 0
-            while number < len(self):
-                if steps := self._run_in_one_launch(number, order, results):
-                    number += steps
-                    continue
-                rows = slice(number * self.batch_size, min((number + 1) * self.batch_size, num_rows))
-                batch = rows if order is None else order[rows]
-                result = self._step(*(make_tensor(devices.take(t.array, batch)) for t in self._data))
-                results.add(result, rows.stop - rows.start)
-                number += 1
+            for number in range(self._run_in_launches(order, results), len(self)):
+                batch = self._batch(number, order)
+                results.add(self._step(*batch), len(batch[0]))
 
     def _checked(self, order: Tensor) -> Array:
         """The array of an order that is given."""
@@ -131,28 +129,46 @@ class CapturedEpoch:
             raise ArgumentError(f"epoch: order has rows out of range; expected numbers from 0 to {num_rows - 1}")
         return order.contiguous().array
 
-    def _run_in_one_launch(self, number: int, order: Array | None, results: _Means | _Rows) -> int:
-        """Run the batches of the full size from a number on in one launch; return how many, 0 if it is not possible."""
-        steps = min(len(self._data[0]) // self.batch_size - number, MOST_STEPS)
-        arrays = [t.array for t in self._data]
-        recording = self._step.find_recording(self._batch(slice(self.batch_size))) if steps > 0 else None
-        if recording is None or self.engine == "replay":
+    def _run_in_launches(self, order: Array | None, results: _Means | _Rows) -> int:
+        """Run the batches of the full size in as few launches as possible; return how many batches are done.
+
+        A batch that records the step is undone and runs again, because replays have other bits: those of a run must not depend
+        on when its steps were recorded.
+
+        Raises:
+            CaptureError: ``engine`` is "launch", and one launch is not possible.
+        """
+        num_full, number = len(self._data[0]) // self.batch_size, 0
+        if not num_full or self.engine == "replay" or (self.engine == "auto" and self._data[0].device.type == "cpu"):
             return 0
-        net = recording.small_net if all(a.flags.c_contiguous for a in arrays) else "the data are not contiguous"
-        if isinstance(net, str):
+        batch = self._batch(0, order)
+        recording = self._step.find_recording(batch)
+        if recording is None:
+            with undoable(MOST_UNDONE) as undo:
+                first = self._step(*batch)
+            recording = self._step.find_recording(batch)
+            if recording is None or isinstance(recording.small_net, str) or not undo.restore():
+                results.add(first, self.batch_size)
+                number = 1
+        net: SmallNet | str = "capture(check=True) replays nothing" if self._step.check else "it is not recorded"
+        if recording is None or isinstance(net := recording.small_net, str):
             if self.engine == "launch":
                 raise CaptureError(
                     f"epoch: engine='launch', but {self._step.name} needs a replay for each step, because {net}; use engine='auto'"
                 )
-            return 0
-        start, stop = number * self.batch_size, (number + steps) * self.batch_size
-        losses = devices.empty((net.num_nets or 1, steps), arrays[0].dtype, devices.of(arrays[0]))
-        if order is None:
-            recording.run_steps(losses, [a[start:stop] for a in arrays], None)
-        else:
-            recording.run_steps(losses, arrays, order[start:stop])
-        results.add_steps(losses[0] if net.num_nets is None else losses.T, self.batch_size)
-        return steps
+            return number
+        arrays = [devices.module(t.array).ascontiguousarray(t.array) for t in self._data]
+        while number < num_full:
+            steps = min(num_full - number, MOST_STEPS)
+            start, stop = number * self.batch_size, (number + steps) * self.batch_size
+            losses = devices.empty((net.num_nets or 1, steps), net.dtype, devices.of(arrays[0]))
+            if order is None:
+                recording.run_steps(losses, [a[start:stop] for a in arrays], None)
+            else:
+                recording.run_steps(losses, arrays, order[start:stop])
+            results.add_steps(losses[0] if net.num_nets is None else losses.T, self.batch_size)
+            number += steps
+        return number
 
 
 class _Means:

@@ -69,7 +69,7 @@ class Lowering:
         self._kept = [traced.view_of(a) for a in kept]
         self.buffers, self._calls = traced.buffers, traced.calls
         self._planned: list[Call] = []
-        #: after :meth:`finish`, the array of a view of :attr:`recorded`, or of one that is read after the step
+        #: after :meth:`finish`, the array of a view of :attr:`recorded`; new memory for temporaries, whose places others share
         self.array_of: Callable[[View], Array]
         #: on devices other than the CPU, the launches of a replay
         self.tape: Tape | None = None
@@ -145,7 +145,14 @@ class Lowering:
         else:
             run, self.source = numpy_calls.function(self._planned, array)
         self._keepers = keepers
-        self.array_of = lambda view: array(place(view))
+        kept = {view.buffer for view in self._kept}
+
+        def array_of(view: View) -> Array:
+            if not self.buffers[view.buffer].temporary or view.buffer in kept:
+                return array(place(view))
+            return devices.empty(view.shape, view.dtype, self._device_of[view.buffer])
+
+        self.array_of = array_of
         return run, [array(place(v)) for v in self._kept]
 
     def _allocate(self, workspace: Workspace) -> View:

@@ -223,6 +223,8 @@ class Recording:
         allocated = {id(owner_of(a)) for a in tape.allocated}
         gradients = [g for _, g in self._gradients if g is not None and id(owner_of(g.array)) in allocated]
         lowering = self.lowering = Lowering(tape.launches, [*outputs, *(g.array for g in gradients)], self.backend)
+        of_constants = {id(owner_of(a)) for a in tape.constants}
+        constants = {number for number, b in enumerate(lowering.buffers) if id(b.array) in of_constants}
         values = [devices.copy(g.array) for g in gradients]
         copies = [devices.copy(a) for a in self.inputs]
         inputs = {id(a): index for index, a in enumerate(self.inputs)}
@@ -240,6 +242,7 @@ class Recording:
         for number, buffer in buffers.items():
             buffer.array = self.inputs[input_of[number]] if number in input_of else references[number]()
         own = [number in buffers and buffer.array is None for number, buffer in enumerate(lowering.buffers)]
+        self._own = constants | {number for number, is_own in enumerate(own) if is_own}
         # buffer of an input -> whether something else refers to it
         arguments = {n: held[index] is not None for n, index in input_of.items() if index not in self._strided}
         try:
@@ -318,7 +321,7 @@ class Recording:
         if len(devices_used) != 1:
             return "the step takes no tensors, or those of several devices"
         try:
-            found = read_net(*self.lowering.recorded, self._input_of)
+            found = read_net(*self.lowering.recorded, self._input_of, self._own)
             return SmallNet(found, self.lowering.array_of, max_shared_bytes(devices_used.pop()))
         except UnfitStepError as reason:
             return str(reason)

@@ -7,8 +7,9 @@ that computes anything else.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from gpunet.backend import devices
@@ -72,6 +73,12 @@ class FoundNet:
     kept: list[View | None]
     masks: list[View]
 
+    @property
+    def changed(self) -> Iterator[View]:
+        """All that the launch changes."""
+        lists = (self.params, *self.states, self.steps, self.grads, self.streams, None if self.fault is None else [self.fault])
+        return itertools.chain.from_iterable(views for views in lists if views is not None)
+
 
 def _is_same(view: Any, other: Any) -> bool:
     """Whether two views have the same elements in the same order, perhaps in other shapes."""
@@ -81,8 +88,10 @@ def _is_same(view: Any, other: Any) -> bool:
 class _Reader:
     """Follows the value of a step forward, and its gradient backward, launch by launch."""
 
-    def __init__(self, input_of: Mapping[int, tuple[int, tuple[int, ...]]]) -> None:
+    def __init__(self, input_of: Mapping[int, tuple[int, tuple[int, ...]]], own: Set[int]) -> None:
         self.input_of = input_of  # buffer -> number and shape of the argument
+        self.own = own  # buffers
+        self.written: set[int] = set()  # buffers that are not the step's own
         self.layers: list[_Layer] = []
         self.value: View | None = None
         self.loss: parts.Loss | None = None
@@ -109,6 +118,7 @@ class _Reader:
         take: Any = None if part is None else getattr(self, f"_take_{type(part).__name__}", None)
         if take is None or self.update is not None or not take(part):
             raise UnfitStepError(f"{name} is no part of a chain of linear layers, its loss and its optimizer")
+        self.written |= {view.buffer for view in call.writes} - self.own
 
     # -- forward
     def _argument(self, view: Any) -> int | None:
@@ -119,8 +129,9 @@ class _Reader:
         return number if view.size == math.prod(shape) and view.shape[:1] == shape[:1] else None
 
     def _target(self, view: Any) -> int | None:
-        """The number of the argument that a target is; those of stacks are copies for each net."""
-        return self.copies.get(view.buffer) if self.is_stack else self._argument(view)
+        """The number of the argument that a target is; those of stacks of several nets are copies for each net."""
+        has_copies = self.is_stack and self.layers[0].part.w.shape[0] > 1
+        return self.copies.get(view.buffer) if has_copies else self._argument(view)
 
     # -- stacks
     def _take_StackedLayer(self, part: parts.StackedLayer) -> bool:
@@ -185,7 +196,12 @@ class _Reader:
         return True
 
     def _take_Layer(self, part: parts.Layer) -> bool:
-        if self.loss is not None or not (_is_same(part.x, self.value) if self.layers else self._argument(part.x) is not None):
+        if self.loss is not None or part.x.shape[-1] != part.w.shape[-1]:
+            return False
+        if self.value is None:
+            if len(part.x.shape) != 2 or self._argument(part.x) is None:
+                return False
+        elif not _is_same(part.x, self.value) or part.x.shape[-1] != self.layers[-1].part.w.shape[-2]:
             return False
         saved = part.y if ACTIVATIONS[part.activation].saves != "preactivation" else part.z
         self.layers.append(_Layer(part, part.activation, part.alpha, saved))
@@ -324,7 +340,7 @@ class _Reader:
         return sorted(grads, key=str) == sorted(self._gradients(), key=str)
 
     def _take_Norm(self, part: parts.Norm) -> bool:
-        if self.norm is not None or part.order != 2.0 or not self._has_all(part.grads):
+        if self.is_stack or self.norm is not None or part.order != 2.0 or not self._has_all(part.grads):
             return False
         self.norm = part
         return True
@@ -336,6 +352,8 @@ class _Reader:
         return part.max_norm > 0.0
 
     def _take_Update(self, part: parts.Update) -> bool:
+        if self.is_stack != bool(self.updates):
+            return False
         if self.at != 0 or self.pending or part.skip is not None or not self._has_all(part.grads):
             return False
         self.update = part
@@ -353,8 +371,11 @@ class _Reader:
             raise UnfitStepError("it has no step of an optimizer on the gradients of a loss")
         grads = self._gradients()
         value = loss.value if self.mean is None else self.mean.value
-        if (self.mean is None) == self.is_stack or any(not _is_same(view, value) and view not in grads for view in kept):
+        results = [view for view in kept if view not in grads]
+        if (self.mean is None) == self.is_stack or any(not _is_same(view, value) for view in results):
             raise UnfitStepError("it returns more than its loss")
+        if any(len(view.shape) != int(self.is_stack) for view in results):
+            raise UnfitStepError("it returns its loss in another shape")
         hidden = layers[:-1]
         if len({(layer.activation, layer.alpha) for layer in hidden}) > 1:
             raise UnfitStepError("its hidden layers have different activations")
@@ -377,16 +398,22 @@ class _Reader:
         net = Net(
             tuple(_layer(layer, streams) for layer in layers), layers[0].part.x.shape[0],
             hidden[0].activation if hidden else "identity", hidden[0].alpha if hidden else 0.0, loss.loss,
-            "mean" if self.is_stack else loss.reduction, Rule(update.rule, update.maximize, update.apply),
+            "row_mean" if self.is_stack else loss.reduction, Rule(update.rule, update.maximize, update.apply),
             max_norm=0.0 if self.clip is None else float(self.clip.max_norm), **loss.options,
         )  # fmt: skip
-        return FoundNet(
+        found = FoundNet(
             net, params, [*states, *[None] * (MOST_STATES - len(states))],
             None if update.steps is None else [update.steps[place] for place in order], grads, [*dict.fromkeys(streams)],
             loss.fault, update.hyperparameters, self.active, inputs, target, params[0].shape[0] if self.is_stack else None,
             [getattr(layer.dropout, "kept", None) for layer in layers],
             [layer.mask for layer in layers if layer.mask is not None],
         )  # fmt: skip
+        if self.written - {view.buffer for view in found.changed}:
+            raise UnfitStepError("it changes more than weights, gradients and the optimizer, or keeps a value such as an attribute")
+        read = [*found.masks, *(view for view in (*found.kept, found.active, found.hyperparameters) if view is not None)]
+        if any(view.buffer in self.own or view.buffer in self.input_of for view in read):
+            raise UnfitStepError("it computes numbers that have to be the same in all steps")
+        return found
 
 
 def _layer(layer: _Layer, streams: list[View]) -> small_net.Layer:
@@ -401,7 +428,7 @@ def _layer(layer: _Layer, streams: list[View]) -> small_net.Layer:
 
 
 def read_net(
-    calls: Sequence[Call], kept: Sequence[View], input_of: Mapping[int, tuple[int, tuple[int, ...]]]
+    calls: Sequence[Call], kept: Sequence[View], input_of: Mapping[int, tuple[int, tuple[int, ...]]], own: Set[int]
 ) -> FoundNet:
     """Find the net in the launches of a recorded step.
 
@@ -409,11 +436,12 @@ def read_net(
         calls: the launches.
         kept: views that are read after the step: its results, and gradients.
         input_of: the number and the shape of the argument that a buffer has.
+        own: the buffers to which nothing outside the step refers.
 
     Raises:
         UnfitStepError: the step computes something else, too.
     """
-    reader = _Reader(input_of)
+    reader = _Reader(input_of, own)
     for call in calls:
         reader.read(call)
     return reader.finish(kept)
@@ -433,13 +461,14 @@ class SmallNet:
 
     def __init__(self, found: FoundNet, array: Callable[[View], Array], max_shared: int) -> None:
         self.net, self.inputs, self.target = found.net, found.inputs, found.target
-        itemsize = found.params[0].dtype.itemsize
+        self.dtype, itemsize = found.params[0].dtype, found.params[0].dtype.itemsize
         num_states = max((number + 1 for number, of in enumerate(found.states) if of is not None), default=0)
         limit = max_shared - small_net.STATIC_BYTES
         held = small_net.held_states(self.net, itemsize, num_states, limit)
         if held is None:
             needed = small_net.num_bytes(self.net, itemsize, 0)
             raise UnfitStepError(f"it needs {needed} bytes of shared memory; a block has {limit}")
+        self.is_whole = held == num_states
         self.held, self.num_bytes = held, small_net.num_bytes(self.net, itemsize, held)
 
         self.num_nets = found.num_nets
@@ -468,7 +497,7 @@ class SmallNet:
         """
         x = x.reshape(len(x), -1)
         has_labels = self.net.loss == SOFTMAX_OF_LABELS
-        target = target if has_labels else target.reshape(len(target), -1)
+        target = target.reshape(-1) if has_labels else target.reshape(len(target), -1)
         targets, labels = (None, target) if has_labels else (target, None)
         # what tensors of their own have for each layer: small, and copied once a launch
         xp, nets = devices.module(losses), len(losses)
@@ -489,6 +518,6 @@ class SmallNet:
     def describe(self) -> str:
         """Return a line about the net and its memory."""
         sizes = "-".join(map(str, (self.net.layers[0].inputs, *(layer.outputs for layer in self.net.layers))))
-        where = "" if self.held else "; the states of the optimizer stay in global memory"
+        where = "" if self.is_whole else "; the states of the optimizer stay in global memory"
         sizes = sizes if self.num_nets is None else f"{self.num_nets} nets {sizes}"
         return f"one launch for all steps: {sizes}, batches of {self.net.rows}, {self.num_bytes} bytes of shared memory{where}"

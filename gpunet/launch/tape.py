@@ -97,6 +97,8 @@ class Tape:
     def launch(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
         """Check the arrays, launch, and record the launch."""
         kernel.check(arrays)
+        if active.undo is not None:
+            active.undo.keep(arrays[: kernel.outputs], self.allocated)
         kernel.launch(arrays, options)
         self.append(kernel, arrays, options)
 
@@ -146,8 +148,43 @@ class Tape:
         return len(self.launches)
 
 
+class Undo:
+    """Copies of the memory from outside of a step, as it was before the launches that its recording ran.
+
+    Args:
+        most_bytes: of all copies; a step that changes more cannot be undone.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._old: dict[int, tuple[Array, Array]] = {}  # owners of memory, and their copies
+        self._own: set[int] = set()
+        self._num_allocated = 0
+
+    def keep(self, destinations: tuple[Any, ...], allocated: list[Array]) -> None:
+        """Copy destinations of a launch, except memory that the tape has allocated."""
+        self._own |= {id(devices.owner_of(a)) for a in allocated[self._num_allocated :]}
+        self._num_allocated = len(allocated)
+        for given in destinations:
+            for array in given if isinstance(given, (list, tuple)) else [given]:
+                owner = None if array is None else devices.owner_of(array)
+                if owner is None or id(owner) in self._own or id(owner) in self._old or self._most_bytes < 0:
+                    continue
+                self._most_bytes -= owner.nbytes
+                self._old[id(owner)] = owner, devices.copy(owner) if self._most_bytes >= 0 else None
+
+    def restore(self) -> bool:
+        """Copy the memory back; return whether that was possible."""
+        if self._most_bytes < 0 or not self._old:
+            return False
+        for owner, copied in self._old.values():
+            devices.assign(owner, copied)
+        return True
+
+
 class _Active(threading.local):
     tape: Tape | None = None
+    undo: Undo | None = None
 
 
 #: ``active.tape`` is the tape that this thread records on, or None.
@@ -178,6 +215,16 @@ def unrecorded() -> Iterator[None]:
         yield
     finally:
         active.tape = tape
+
+
+@contextmanager
+def undoable(most_bytes: int) -> Iterator[Undo]:
+    """Let a step that is recorded by this thread inside the block be undone; see :class:`Undo`."""
+    active.undo = undo = Undo(most_bytes)
+    try:
+        yield undo
+    finally:
+        active.undo = None
 
 
 # ---- hooks for ops and other callers --------------------------------------------------------------------------------

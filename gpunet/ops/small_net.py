@@ -28,6 +28,8 @@ MOST_LAYERS, MOST_FACTORS, THREADS, AHEAD = 8, 10, 256, 8
 STATIC_BYTES = 1024
 #: The loss of :class:`Net` that is softmax cross-entropy against labels; the others are keys of ``ELEMENTWISE_LOSSES``.
 SOFTMAX_OF_LABELS = "cross_entropy"
+#: The constants in memory.cuh; "row_mean" divides by all rows, also those that cross-entropy ignores.
+REDUCTIONS = {"sum": 0, "mean": 1, "row_mean": 2}
 
 _LONGS, _DOUBLES = ("kept",), ("scale",)
 _INTS = (
@@ -80,7 +82,7 @@ class Net(NamedTuple):
     activation: str
     alpha: float
     loss: str  # SOFTMAX_OF_LABELS, or a key of ELEMENTWISE_LOSSES
-    reduction: str  # "mean" or "sum"
+    reduction: str  # a key of REDUCTIONS
     rule: Rule
     delta: float = 0.0  # of the loss
     ignore_index: int = -100
@@ -279,14 +281,19 @@ def _run_forward_and_backward(
         behind.append(factors)
         inputs.append(y * factors)
     result, dz, factor = inputs.pop(), numpy.empty_like(saved[-1]), numpy.ones(1, x.dtype)
+    counts_all = net.reduction == "row_mean" and net.loss == SOFTMAX_OF_LABELS
+    reduction = "sum" if counts_all or net.reduction == "sum" else "mean"
     if net.loss == SOFTMAX_OF_LABELS:
         cross_entropy_labels.twin(
-            value, dz, factor, None, None, fault, result, target, reduction=net.reduction, ignore_index=net.ignore_index,
+            value, dz, factor, None, None, fault, result, target, reduction=reduction, ignore_index=net.ignore_index,
             code=net.code,
         )  # fmt: skip
+        if counts_all:
+            factor /= len(x)
+            value *= factor
     else:
         elementwise_loss.twin(
-            value, dz, factor, None, None, result, target, loss=net.loss, reduction=net.reduction, delta=net.delta
+            value, dz, factor, None, None, result, target, loss=net.loss, reduction=reduction, delta=net.delta
         )
     for number in reversed(range(len(net.layers))):
         weight, bias = entries[number]
@@ -313,7 +320,7 @@ def _(
     saves_z, holds = ("true" if flag else "false" for flag in flags)
     scalars = (
         shape, num_steps, hyperparameters.shape[1], numpy.int64(net.ignore_index), numpy.int32(net.code), net.alpha, net.delta,
-        net.max_norm, int(net.reduction == "mean"), int(net.rule.maximize),
+        net.max_norm, REDUCTIONS[net.reduction], int(net.rule.maximize),
     )  # fmt: skip
     return Geometry(
         (nets, *[0] * (len(params) - 1)), THREADS, scalars, (activation.struct, saves_z, loss, net.rule.struct, holds),

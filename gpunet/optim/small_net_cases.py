@@ -138,12 +138,16 @@ def _of_labels(s: Samples) -> Iterator[Any]:
         text, arrays, options = _case(s, net, _STACK_ADAM, 2, nets=3, label=", masks, and dropout of their own")
         arrays[6] = s.random.integers(0, 2**62, (3, 2, 2)).astype("uint64")
         arrays[-2] = numpy.array([[2**31, 2**32, 0], [0, 2**30, 0], [3 * 2**30, 2**31, 0]])
-        arrays[-1] = (s.normal(3, 16) > 0).astype(s.dtype)
+        arrays[-1] = (s.normal(3, 16) > 0).astype(s.dtype) * s.dtype.type(0.5)
         arrays[-3] = numpy.array([1, 1, 0])
         yield text, arrays, options
     net = _net((5, 9, 3), 40, ADAM, softmax, ignore_index=1)
     yield _case(s, net, ADAM, 2, labels=s.random.integers(0, 3, 83), label=", ignoring some")
     yield _case(s, net, ADAM, 1, labels=numpy.full(43, 1), label=", ignoring all")
+    if s.dtype == numpy.float32:
+        net = _net((5, 9, 3), 40, _STACK_ADAM, softmax, ignore_index=1, reduction="row_mean")
+        labels = s.random.integers(0, 3, 43)
+        yield _case(s, net, _STACK_ADAM, 1, nets=2, labels=labels, label=", ignored rows count")
     for bad in (-1, 3):
         net = _net((5, 9, 3), 40, ADAM, softmax)
         labels = s.random.integers(0, 3, 43)

@@ -183,6 +183,124 @@ def test_a_label_out_of_range_raises_when_a_value_is_read() -> None:
     gpunet.zeros(1, device="emulated").item()  # the record is cleared
 
 
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one() -> None:
+    """The first batch of the resumed run records its step."""
+    whole, resumed = Training("emulated", dropout=0.25), Training("emulated", dropout=0.25)
+    whole.losses("auto")
+    resumed.model.load_state_dict(whole.model.state_dict())
+    resumed.optimizer.load_state_dict(whole.optimizer.state_dict())
+    assert whole.losses("auto", seed=4).tobytes() == resumed.losses("auto", seed=4).tobytes()
+    for ours, theirs in zip(resumed.state(), whole.state(), strict=True):
+        assert ours.tobytes() == theirs.tobytes()
+
+
+def test_a_step_that_changes_too_much_to_be_undone_is_recorded_by_a_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captured_epoch, "MOST_UNDONE", 100)
+    hold_to_replays("emulated", epochs=1)
+
+
+def test_the_layout_of_the_data_does_not_change_the_bits() -> None:
+    found = []
+    for is_wide in (False, True):
+        training = Training("emulated")
+        if is_wide:
+            training.x = gpunet.cat([training.x, training.x], 1)[:, :6]
+            assert not training.x.is_contiguous()
+        found.append(training.losses("launch").tobytes())
+    assert found[0] == found[1]
+
+
+def step_of(training: Training, forward: Callable[[Any], Any], result: Callable[[Any], Any] = lambda loss: loss) -> Any:
+    """A captured step on labels and data, in this order, which clears the gradients at its end."""
+    optimizer = training.optimizer
+
+    @gpunet.capture(backend="numpy")
+    def step(y: Any, x: Any) -> Any:
+        loss = nn.functional.cross_entropy(forward(x), y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return result(loss)
+
+    return step
+
+
+def test_arguments_in_another_order_and_gradients_that_are_not_left() -> None:
+    found, steps = [], []
+    for engine in ("replay", "launch"):
+        training = Training("emulated", sizes=(6, 40, 40, 3))
+        steps.append(step_of(training, training.model))
+        epoch = steps[-1].epoch(training.y, training.x, batch_size=BATCH, engine=engine, shuffle=False)
+        found.append([to_numpy(epoch.each()), *(to_numpy(p) for p in training.parameters)])
+        assert all(p.grad is None for p in training.parameters)
+    for ours, theirs in zip(*found, strict=True):
+        numpy.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    gradients = steps[-1].recordings[-1].small_net._lists[-1]  # in memory of their own
+    assert not any(numpy.shares_memory(a, b) for a, b in itertools.combinations(gradients, 2))
+
+
+def kept_by(engine: str, kept: str) -> tuple[bytes, str]:
+    """Train by a step that keeps its logits, or the norm of its gradients; return the value, and how the epoch runs."""
+    training = Training("emulated")
+    optimizer, values = training.optimizer, {}
+
+    @gpunet.capture(backend="numpy")
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        logits = training.model(x)
+        loss = nn.functional.cross_entropy(logits, y)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(training.parameters, 1.0)
+        optimizer.step()
+        values["kept"] = logits if kept == "logits" else norm
+        return loss
+
+    epoch = step.epoch(training.x, training.y, batch_size=BATCH, shuffle=False, engine=engine)
+    epoch()
+    return to_numpy(values["kept"]).tobytes(), epoch.explain()
+
+
+@pytest.mark.parametrize("kept", ["logits", "norm"])
+def test_values_that_a_step_keeps_are_those_of_the_last_batch(kept: str) -> None:
+    expected, _ = kept_by("replay", kept)
+    found, explanation = kept_by("auto", kept)
+    assert found == expected and "keeps a value" in explanation
+
+
+def test_rows_that_are_split_between_layers_are_replayed() -> None:
+    training = Training("emulated", sizes=(6, 6))
+    second = nn.Linear(3, 2, device="emulated")
+    training.y.clamp_(max=3)
+    training.optimizer = optim.SGD([*training.parameters, *second.parameters()], lr=0.1)
+    step = step_of(training, lambda x: second(training.model(x).reshape(-1, 3)).reshape(-1, 4))
+    epoch = step.epoch(training.y, training.x, batch_size=BATCH)
+    epoch()
+    assert "linear_forward is no part" in epoch.explain()
+
+
+def test_a_loss_in_another_shape_is_replayed() -> None:
+    training = Training("emulated")
+    epoch = step_of(training, training.model, lambda loss: loss.reshape(1)).epoch(training.y, training.x, batch_size=BATCH)
+    assert epoch.each().shape == (8, 1) and "in another shape" in epoch.explain()
+
+
+@pytest.mark.filterwarnings("ignore::gpunet.errors.GraphBreakWarning")
+@pytest.mark.parametrize("options", [{"check": True}, {"fullgraph": False}])
+def test_steps_without_replays_cannot_be_one_launch(options: dict[str, Any]) -> None:
+    training = Training("emulated")
+
+    @gpunet.capture(backend="numpy", **options)
+    def step(x: Any, y: Any) -> Any:
+        loss = nn.functional.cross_entropy(training.model(x), y)
+        if not options.get("check"):
+            loss.item()
+        return loss
+
+    reason = "check=True" if "check" in options else "it is not recorded"
+    with pytest.raises(CaptureError, match=f"needs a replay for each step, because .*{reason}"):
+        step.epoch(training.x, training.y, batch_size=40, engine="launch")()
+
+
 def test_explain_says_how_epochs_run() -> None:
     training = Training("emulated")
     epoch = training.run.epoch(training.x, training.y, batch_size=BATCH)
@@ -190,6 +308,9 @@ def test_explain_says_how_epochs_run() -> None:
     epoch()
     assert epoch.explain().startswith("one launch for all steps: 6-9-7-3, batches of 10, ")
     assert "epoch: one launch for all steps" in str(training.run.explain())
+    sgd = Training("emulated", optimizer="sgd")
+    sgd.losses("auto")
+    assert "global memory" not in sgd.run.recordings[-1].describe_epoch()  # it has no states
     assert "engine is 'replay'" in training.run.epoch(training.x, training.y, batch_size=BATCH, engine="replay").explain()
 
 
@@ -255,6 +376,54 @@ def hold_stack_to_replays(epochs: int, **options: Any) -> None:
     assert launched.run.recordings[-1].describe_epoch().startswith("one launch for all steps: 3 nets 8-6-5-4, batches of 10, ")
 
 
+def test_ignored_labels_count_in_the_means_of_a_stack() -> None:
+    found = []
+    for engine in ("replay", "launch"):
+        training = StackTraining()
+        training.y[::3] = -100
+        training.y[10:20] = -100
+        epoch = training.run.epoch(training.x, training.y, batch_size=10, shuffle=False, engine=engine)
+        found.append([to_numpy(epoch.each()), *training.state()])
+    for ours, theirs in zip(*found, strict=True):
+        numpy.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_factors_of_features_may_be_any_numbers() -> None:
+    """Those of a stack are 1, and 0 for the features that narrower nets do not have."""
+    found = []
+    for engine in ("replay", "launch"):
+        training = StackTraining()
+        factors = gpunet.tensor(numpy.linspace(-1, 2, 18).reshape(3, 1, 6).astype("float32"), device="emulated")
+        for path in ("1", "3"):
+            training.stack.get_submodule(path).activation = nn.Tanh()
+        training.stack.get_submodule("1").mask = factors
+        epoch = training.run.epoch(training.x, training.y, batch_size=10, shuffle=False, engine=engine)
+        found.append([to_numpy(epoch.each()), *training.state()])
+    for ours, theirs in zip(*found, strict=True):
+        numpy.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("change", ["one norm of all nets", "an optimizer of no stack"])
+def test_stacks_whose_nets_depend_on_each_other_are_replayed(change: str) -> None:
+    training = StackTraining()
+    parameters = [*training.stack.parameters()]
+    optimizer = training.optimizer if change == "one norm of all nets" else optim.SGD(parameters, lr=0.1)
+
+    @gpunet.capture(backend="numpy")
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        losses = training.stack.losses(nn.functional.cross_entropy, training.stack(x), y)
+        losses.sum().backward()
+        if change == "one norm of all nets":
+            nn.utils.clip_grad_norm_(parameters, 0.1)
+        optimizer.step()
+        return losses
+
+    epoch = step.epoch(training.x, training.y, batch_size=10)
+    epoch()
+    assert ("gradient_norm" if optimizer is training.optimizer else "sgd_step") + " is no part" in epoch.explain()
+
+
 def test_a_stack_with_dropout_and_several_widths_follows_the_replays() -> None:
     hold_stack_to_replays(2, widths=(6, 4, 5), drops=True)
 
@@ -276,8 +445,8 @@ def test_a_net_has_the_same_bits_in_every_stack() -> None:
         gpunet.manual_seed(1)
         if training is three:
             training.stack.stop([2])
-        epoch = training.run.epoch(training.x, training.y, batch_size=10)
-        epoch()  # the first step is recorded, and replays of stacks have the same bits, too
+        epoch = training.run.epoch(training.x, training.y, batch_size=10, engine="launch")
+        epoch()
         found.append(to_numpy(epoch.each())[:, 0].tobytes())
     assert found[0] == found[1]
 
