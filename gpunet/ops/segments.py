@@ -35,7 +35,8 @@ def segment_reduce(
 
     Args:
         data: floating.
-        reduce: "sum", "mean", "max", "min" or "prod"; the mean of an empty segment is NaN.
+        reduce: "sum", "mean", "max", "min" or "prod"; the mean of an empty segment is NaN, and so is the gradient of a
+            maximum or minimum that is NaN.
         lengths: of the segments, integers (..., segments), with the dimensions of ``data`` before the axis; read on the CPU.
         indices: not supported, as in PyTorch.
         offsets: instead of lengths where each segment begins, and at the end where the last one ends, (..., segments + 1); elements
