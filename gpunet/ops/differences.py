@@ -50,7 +50,7 @@ def gradient(input: Any, *, spacing: Any = None, dim: Any = None, edge_order: in
             slopes = _of_positions(moved, distance, order)
         else:
             slopes = _of_distance(moved, distance, order)
-        found.append(slopes.movedim(-1, axis))
+        found.append(slopes.movedim(-1, axis).contiguous())
     return tuple(found)
 
 

@@ -24,7 +24,8 @@ def asarray(
     Args:
         dtype, device: None keeps those of the data; numbers and lists get the usual ones.
         copy: None shares memory where that is possible, False requires it, True copies.
-        requires_grad: whether the result is a leaf that requires grad, or one that does not; None leaves a tensor as it is.
+        requires_grad: whether the result requires grad; None leaves a tensor as it is. A leaf that is not copied is itself changed;
+            a tensor in a graph stays there, or is detached.
 
     Raises:
         ArgumentError: ``copy=False``, and the data must be copied.
@@ -43,9 +44,9 @@ def asarray(
         raise ArgumentError(f"asarray: copy=False, but the conversion to {found.dtype} on {found.device} copies; pass copy=None")
     if copy and found is source:
         found = clone(found)
-    if not requires_grad:
-        return found if requires_grad is None else found.detach()
-    return found.detach().requires_grad_()
+    if requires_grad is None:
+        return found
+    return found.requires_grad_(requires_grad) if found.is_leaf or requires_grad else found.detach()
 
 
 def _shared(obj: Any, dtype: Any) -> Tensor | None:
@@ -73,15 +74,18 @@ def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, req
         offset: bytes before the first element.
 
     Raises:
-        ArgumentError: the buffer is empty, or has not so many elements.
+        ArgumentError: the buffer is empty, has gaps, or has not so many elements.
         DtypeError: the object has no buffer.
     """
     of = dtypes.as_dtype(dtype)
     number, skipped = as_integer("frombuffer", "count", count), as_integer("frombuffer", "offset", offset)
     try:
-        size = memoryview(buffer).nbytes
+        view = memoryview(buffer)
     except TypeError:
         raise DtypeError(f"frombuffer: buffer has type {type(buffer).__name__}; expected one such as a bytearray") from None
+    if not view.c_contiguous:
+        raise ArgumentError("frombuffer: the elements of the buffer do not follow each other; pass a copy, bytearray(buffer)")
+    size = view.nbytes
     if not number or not size:
         raise ArgumentError(f"frombuffer: a buffer of {size} bytes, count={number}; expected one element or more")
     if not 0 <= skipped < size:

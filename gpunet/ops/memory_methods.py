@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunet.autograd import COPY, Tensor, bump_version, method
 from gpunet.backend import devices
-from gpunet.backend.dtypes import as_dtype
+from gpunet.backend.dtypes import as_dtype, bfloat16
 from gpunet.backend.formats import contiguous_format, preserve_format
 from gpunet.errors import ArgumentError, DtypeError, GradientError, InPlaceError, ShapeError
 from gpunet.launch.memory import empty
@@ -196,7 +196,10 @@ def _dlpack(self: Tensor, **options: Any) -> Any:
 
     Raises:
         GradientError: the tensor requires grad; detach it first.
+        DtypeError: a tensor of bfloat16 on the CPU, which NumPy does not pass on.
     """
+    if self.dtype == bfloat16 and not self.is_cuda:
+        raise DtypeError("__dlpack__ of a tensor of bfloat16 on the CPU, which NumPy does not pass on; convert it with .float()")
     given = {name: value for name, value in options.items() if value is not None}
     return _exchanged(self).__dlpack__(**given)
 
@@ -211,11 +214,9 @@ def _dlpack_device(self: Tensor) -> tuple[int, int]:
 def _exchanged(x: Tensor) -> Any:
     """The array of a tensor that another library is about to share."""
     graph_break_on_read("DLPack")
-    if not x.is_cuda:
-        return x.numpy()
     if x.requires_grad:
         raise GradientError("__dlpack__ on a tensor that requires grad; use .detach()")
-    return x.array
+    return x.array if x.is_cuda else x.numpy()
 
 
 @method("pin_memory")

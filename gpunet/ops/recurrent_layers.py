@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunet.autograd import Tensor, wrap
 from gpunet.autograd.autocast import is_cast
-from gpunet.backend.dtypes import is_floating
+from gpunet.backend.dtypes import is_floating, is_integer
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.dropout import dropout as drop
 from gpunet.ops.face import as_positive, as_probability, check_flag, named
@@ -76,13 +76,12 @@ def _layers(name: str) -> Callable[..., Any]:
     """The function ``name``, a key of CELLS."""
     cell = name
 
-    def run(input: Any, *args: Any, **named_arguments: Any) -> tuple[Tensor, ...]:
-        is_packed = "batch_sizes" in named_arguments or "data" in named_arguments or (len(args) > 1 and _is_state(args[1], cell))
-        order = _PACKED if is_packed else _PADDED
-        given = dict(zip(order[1:], args)) | named_arguments
-        if given.keys() != {*order[1:]} or len(args) > len(order) - 1:
-            raise ArgumentError(f"{name}: got {', '.join(sorted(given))}; expected {', '.join(order)}")
-        return _run(name, cell, wrap(input, name), given)
+    def run(*args: Any, **named_arguments: Any) -> tuple[Tensor, ...]:
+        order = _PACKED if _is_packed(args, named_arguments, CELLS[cell].has_cells) else _PADDED
+        given = dict(zip(order, args)) | named_arguments
+        if given.keys() != {*order} or len(args) + len(named_arguments) != len(order):
+            raise ArgumentError(f"{name}: got {', '.join(sorted(given)) or 'nothing'}; expected {', '.join(order)}")
+        return _run(name, cell, wrap(given[order[0]], name), given)
 
     doc = f"""The {cell.split("_")[0].upper()} layers ``params`` of a network: ``{name}({", ".join(_PADDED)})`` of sequences of one
     length, or ``{name}({", ".join(_PACKED)})`` of packed ones.
@@ -133,9 +132,35 @@ def _check_dtype(name: str, x: Tensor, weight: Any) -> None:
         raise DtypeError(f"{name}: the input has dtype {x.dtype}; expected that of the weights, {weight.dtype}")
 
 
-def _is_state(value: Any, cell: str) -> bool:
-    """Whether a third argument is the state: that of sequences of one length is the list of weights."""
-    return isinstance(value, Tensor) or (cell == "lstm" and isinstance(value, (tuple, list)) and len(value) == 2)
+def _is_packed(args: Sequence[Any], named_arguments: dict[str, Any], has_cells: bool) -> bool:
+    """Whether the arguments are those of packed sequences.
+
+    Their second argument is a tensor, where an LSTM of sequences of one length has the pair of states, and their third one is,
+    where the other cells have the list of weights.
+    """
+    if not named_arguments.keys().isdisjoint(("batch_sizes", "data")):
+        return True
+    position = 1 if has_cells else 2
+    return isinstance(args[position], Tensor) if len(args) > position else len(args) == 2 and "hx" in named_arguments
+
+
+def _step_sizes(name: str, batch_sizes: Any, rows: int) -> tuple[int, ...]:
+    """The number of sequences at each step of packed rows."""
+    given = wrap(batch_sizes, name)
+    if not is_integer(given.dtype):
+        raise DtypeError(f"{name}: batch_sizes has dtype {given.dtype}; expected integers")
+    if given.ndim != 1:
+        raise ShapeError(f"{name}: batch_sizes has shape {tuple(given.shape)}; expected one dimension")
+    sizes = tuple(int(n) for n in given.tolist())
+    if not sizes or sizes[-1] < 0 or list(sizes) != sorted(sizes, reverse=True) or sum(sizes) != rows:
+        raise ShapeError(f"{name}: batch_sizes={list(sizes)} for {rows} rows; expected descending numbers that add up to them")
+    return sizes
+
+
+def _check_sequences(name: str, states: Sequence[Sequence[Tensor]], n: int) -> None:
+    for state in states:
+        if len(state[0]) != n:
+            raise ShapeError(f"{name}: the states are those of {len(state[0])} sequences, the input has {n}")
 
 
 def _run(name: str, cell: str, x: Tensor, given: dict[str, Any]) -> tuple[Tensor, ...]:
@@ -148,6 +173,9 @@ def _run(name: str, cell: str, x: Tensor, given: dict[str, Any]) -> tuple[Tensor
     size, rest = divmod(len(params), count)
     if rest or size not in ((4, 5) if given["has_biases"] else (2, 3)):
         raise ArgumentError(f"{name}: {len(params)} params for num_layers={layers}, {directions} directions; expected 2 or 4 each")
+    if x.ndim != (2 if "batch_sizes" in given else 3):
+        expected = "(rows, features)" if "batch_sizes" in given else "(steps, n, features)"
+        raise ShapeError(f"{name}: the input has shape {tuple(x.shape)}; expected {expected}")
     weights = [[wrap(w, name) for w in params[n * size : (n + 1) * size]] for n in range(count)]
     states = _states(name, given["hx"], CELLS[cell].has_cells)
     if any(len(state) != count for state in states):
@@ -161,13 +189,13 @@ def _run(name: str, cell: str, x: Tensor, given: dict[str, Any]) -> tuple[Tensor
         "cell": cell, "has_biases": given["has_biases"], "num_directions": directions, "dropout": dropout
     }  # fmt: skip
     if "batch_sizes" in given:
-        sizes = tuple(int(n) for n in wrap(given["batch_sizes"], name).tolist())
+        sizes = _step_sizes(name, given["batch_sizes"], len(x))
+        _check_sequences(name, states, sizes[0])
         output, finals = run_layers(x, sizes, states, weights, **options)
         return output, *finals
-    if x.ndim != 3:
-        raise ShapeError(f"{name}: the input has shape {tuple(x.shape)}; expected (steps, n, features)")
     x = x.transpose(0, 1) if given["batch_first"] else x
     steps, n, features = x.shape
+    _check_sequences(name, states, n)
     output, finals = run_layers(x.reshape(steps * n, features), (n,) * steps, states, weights, **options)
     output = output.reshape(steps, n, output.shape[1])
     return output.transpose(0, 1) if given["batch_first"] else output, *finals

@@ -35,12 +35,14 @@ def segment_reduce(
 
     Args:
         data: floating.
-        reduce: "sum", "mean", "max", "min" or "prod"; the mean of an empty segment is NaN.
+        reduce: "sum", "mean", "max", "min" or "prod"; the mean of an empty segment is NaN, and so is the gradient of a
+            maximum or minimum that is NaN.
         lengths: of the segments, integers (..., segments), with the dimensions of ``data`` before the axis; read on the CPU.
         indices: not supported, as in PyTorch.
-        offsets: instead of lengths where each segment begins, and at the end where the last one ends, (..., segments + 1).
+        offsets: instead of lengths where each segment begins, and at the end where the last one ends, (..., segments + 1); elements
+            before the first and behind the last one are left out.
         axis: the last dimension of ``lengths``.
-        unsafe: let elements behind the last segment be left out.
+        unsafe: let elements behind the last segment of ``lengths`` be left out.
         initial: reduced, too; the result of empty segments.
 
     Returns:
@@ -60,38 +62,45 @@ def segment_reduce(
     if not is_floating(x.dtype):
         raise DtypeError(f"segment_reduce: data of dtype {x.dtype}; expected a floating dtype: convert it with .float()")
     at = normalize_slice_dim(axis, x, "segment_reduce")
-    counts = _lengths(x, lengths, offsets, at, unsafe)
+    edges = _edges(x, lengths, offsets, at, unsafe)
     start = None if initial is None else as_number("segment_reduce", "initial", initial)
-    return _reduced(x, make_tensor(constant(devices.move(_segments(counts, x.shape[at]), x.device))),
-                    make_tensor(constant(devices.move(counts, x.device))), reduce, at, start)  # fmt: skip
+    return _reduced(x, make_tensor(constant(devices.move(_segments(edges, x.shape[at]), x.device))),
+                    make_tensor(constant(devices.move(numpy.diff(edges), x.device))), reduce, at, start)  # fmt: skip
 
 
-def _lengths(x: Tensor, lengths: Any, offsets: Any, at: int, unsafe: bool) -> numpy.ndarray:
-    """The lengths (..., segments) on the CPU."""
+def _edges(x: Tensor, lengths: Any, offsets: Any, at: int, unsafe: bool) -> numpy.ndarray:
+    """Where the segments begin, and where the last one ends, (..., segments + 1) on the CPU."""
+    name = "offsets" if lengths is None else "lengths"
     given = wrap(offsets if lengths is None else lengths, "segment_reduce")
     if not is_integer(given.dtype):
-        raise DtypeError(f"segment_reduce: lengths of dtype {given.dtype}; expected integers")
+        raise DtypeError(f"segment_reduce: {name} of dtype {given.dtype}; expected integers")
     if given.ndim != at + 1 or tuple(given.shape[:-1]) != tuple(x.shape[:at]):
         raise ShapeError(
-            f"segment_reduce: lengths have shape {tuple(given.shape)}, data {tuple(x.shape)}; expected "
+            f"segment_reduce: {name} have shape {tuple(given.shape)}, data {tuple(x.shape)}; expected "
             f"({', '.join([*map(str, x.shape[:at]), 'segments'])}) for axis={at}"
         )
-    values = numpy.array(given.tolist(), numpy.int64).reshape(given.shape)
-    counts = numpy.diff(values, axis=-1) if lengths is None else values
-    size, total = x.shape[at], counts.sum(-1)
-    if counts.min(initial=0) < 0 or (total > size).any() or (not unsafe and (total != size).any()):
-        raise ShapeError(f"segment_reduce: lengths={counts.tolist()} of an axis of size {size}; expected numbers that add up to it")
-    return counts
+    values, size = numpy.array(given.tolist(), numpy.int64).reshape(given.shape), x.shape[at]
+    if values.shape[-1] <= (lengths is None):
+        raise ShapeError(f"segment_reduce: {name} have shape {values.shape}; expected one segment or more")
+    if lengths is None:
+        if values.min(initial=0) < 0 or values.max(initial=0) > size or (numpy.diff(values) < 0).any():
+            raise ShapeError(
+                f"segment_reduce: offsets={values.tolist()} of an axis of size {size}; expected ascending numbers of 0 to {size}"
+            )
+        return values
+    total = values.sum(-1)
+    if values.min(initial=0) < 0 or (total > size).any() or (not unsafe and (total != size).any()):
+        raise ShapeError(f"segment_reduce: lengths={values.tolist()} of an axis of size {size}; expected numbers that add up to it")
+    return numpy.concatenate([numpy.zeros((*values.shape[:-1], 1), numpy.int64), numpy.cumsum(values, -1)], -1)
 
 
-def _segments(counts: numpy.ndarray, size: int) -> numpy.ndarray:
-    """For each element of the axis its segment; those behind the last one have the number of segments."""
-    segments = counts.shape[-1]
-    rows = counts.reshape(-1, segments)
-    found = numpy.full((len(rows), size), segments)
-    for row, lengths in zip(found, rows):
-        row[: lengths.sum()] = numpy.repeat(numpy.arange(segments), lengths)
-    return found.reshape(*counts.shape[:-1], size)
+def _segments(edges: numpy.ndarray, size: int) -> numpy.ndarray:
+    """For each element of the axis its segment; those in none have the number of segments."""
+    segments = edges.shape[-1] - 1
+    found = numpy.full((math.prod(edges.shape[:-1]), size), segments)
+    for row, bounds in zip(found, edges.reshape(-1, segments + 1)):
+        row[bounds[0] : bounds[-1]] = numpy.repeat(numpy.arange(segments), numpy.diff(bounds))
+    return found.reshape(*edges.shape[:-1], size)
 
 
 @in_accumulator
@@ -101,8 +110,12 @@ def _reduced(x: Tensor, segment: Tensor, counts: Tensor, reduce: str, at: int, i
     trailing = (1,) * (x.ndim - at - 1)
     index = segment.reshape(*segment.shape, *trailing).expand(shape)
     out_shape = (*shape[:at], counts.shape[-1] + 1, *shape[at + 1 :])
-    base = full(out_shape, usual if initial is None else initial, dtype=x.dtype, device=x.device)
-    found = scatter_reduce(base, at, index, x, word).narrow(at, 0, counts.shape[-1])
+    is_extreme = word in ("amax", "amin")
+    base = full(out_shape, usual if initial is None or is_extreme else initial, dtype=x.dtype, device=x.device)
+    found = scatter_reduce(base, at, index, x, word, include_self=not is_extreme).narrow(at, 0, counts.shape[-1]).contiguous()
+    if is_extreme and initial is not None:  # elements that equal it share the gradient among themselves
+        is_kept = found >= initial if reduce == "max" else found <= initial
+        return where(is_kept | found.isnan(), found, initial)
     if reduce != "mean":
         return found
     number = counts.reshape(*counts.shape, *trailing)

@@ -49,8 +49,8 @@ def _eigh(x):
 
 
 def eigen_parts(packed: Tensor) -> tuple[Tensor, Tensor]:
-    """The eigenvalues (..., n) and the eigenvectors (..., n, n) of the result of :func:`_eigh`."""
-    return _index(packed, pattern=(Ellipsis, -1)), _index(packed, pattern=(Ellipsis, slice(0, -1)))
+    """The eigenvalues (..., n), contiguous, and the eigenvectors (..., n, n) of the result of :func:`_eigh`."""
+    return _index(packed, pattern=(Ellipsis, -1)).contiguous(), _index(packed, pattern=(Ellipsis, slice(0, -1)))
 
 
 def _inverse_differences(s):

@@ -32,8 +32,11 @@ def test_asarray_shares_memory_where_it_can() -> None:
 def test_asarray_and_gradients(torch: Any) -> None:
     for t in (gpunet, torch):
         x = t.ones(2, requires_grad=True)
-        assert not t.asarray(x, requires_grad=False).requires_grad and t.asarray(x * 2, requires_grad=True).is_leaf
-        assert t.asarray([1.0], requires_grad=True).is_leaf and t.asarray(t.ones(2), requires_grad=True).requires_grad
+        t.asarray(x * 2, requires_grad=True).sum().backward()
+        assert x.grad.tolist() == [2.0, 2.0] and not t.asarray(x * 2, requires_grad=False).requires_grad
+        assert t.asarray(x, requires_grad=False) is x and not x.requires_grad  # a leaf is changed itself
+        assert t.asarray(x, requires_grad=True) is x and x.requires_grad
+        assert t.asarray([1.0], requires_grad=True).is_leaf and not t.asarray(x, copy=True, requires_grad=True).is_leaf
 
 
 def test_asarray_leaves_gradients_as_they_are() -> None:
@@ -101,3 +104,12 @@ def test_dlpack_on_a_gpu(gpu: str) -> None:
     assert gpunet.from_dlpack(shared).data_ptr() == x.data_ptr() and gpunet.from_dlpack(x, device="cpu").device == "cpu"
     with pytest.raises(ArgumentError, match="from_dlpack: copy=False"):
         gpunet.from_dlpack(x, device="cpu", copy=False)
+
+
+def test_refused_exchange() -> None:
+    with pytest.raises(ArgumentError, match="frombuffer: the elements of the buffer do not follow each other"):
+        gpunet.frombuffer(memoryview(bytearray(8))[::2], dtype=gpunet.uint8)
+    with pytest.raises(DtypeError, match="__dlpack__ of a tensor of bfloat16 on the CPU"):
+        gpunet.to_dlpack(gpunet.ones(2, dtype=gpunet.bfloat16))
+    with pytest.raises(GradientError, match="__dlpack__ on a tensor that requires grad"):
+        gpunet.to_dlpack(gpunet.ones(2, requires_grad=True))

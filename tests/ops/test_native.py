@@ -234,3 +234,42 @@ def test_reductions_are_numbers_and_0_by_default() -> None:
 def test_refusals(error: type[Exception], message: str, call: Any) -> None:
     with pytest.raises(error, match=message):
         call(gpunet.ones(2, 3))
+
+
+def _recurrent(t: Any, name: str, bias: bool) -> tuple[Any, Any]:
+    """The state and the weights of one layer of 3 features and 4 units for two sequences."""
+    rows = {"lstm": 16, "gru": 12, "rnn_tanh": 4}[name]
+    state = t.ones(1, 2, 4)
+    weights = [t.full((rows, 3), 0.1), t.full((rows, 4), -0.2), *([t.ones(rows)] * 2 if bias else [])]
+    return [state, state * 0.5] if name == "lstm" else state, weights
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn_tanh"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_recurrent_layers_tell_packed_sequences(name: str, bias: bool, torch: Any) -> None:
+    results = []
+    for t in (gpunet, torch):
+        state, weights = _recurrent(t, name, bias)
+        rest = (weights, bias, 1, 0.0, False, False)
+        packed = getattr(t, name)(t.ones(5, 3), t.tensor([2, 2, 1]), state, *rest)
+        results.append([y.numpy() for y in (*packed, *getattr(t, name)(t.ones(3, 2, 3), state, *rest, False))])
+    for mine, theirs in zip(*results):
+        numpy.testing.assert_allclose(mine, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rows", "error", "message"),
+    [
+        ([2, 2], 5, ShapeError, r"gru: batch_sizes=\[2, 2\] for 5 rows; expected descending numbers"),
+        ([1, 2, 2], 5, ShapeError, "expected descending numbers"),
+        ([], 0, DtypeError, "gru: batch_sizes has dtype float32"),
+        ([1, 1], 2, ShapeError, "gru: the states are those of 2 sequences, the input has 1"),
+        ([[2]], 2, ShapeError, "gru: batch_sizes has shape"),
+    ],
+)
+def test_refused_packed_sequences(sizes: Any, rows: int, error: type[Exception], message: str) -> None:
+    state, weights = _recurrent(gpunet, "gru", True)
+    with pytest.raises(error, match=message):
+        gpunet.gru(gpunet.ones(rows, 3), gpunet.tensor(sizes), state, weights, True, 1, 0.0, False, False)
+    with pytest.raises(ShapeError, match="the states are those of 2 sequences, the input has 3"):
+        gpunet.gru(gpunet.ones(2, 3, 3), state, weights, True, 1, 0.0, False, False, False)

@@ -33,6 +33,39 @@ def test_segments(reduce: str, initial: float | None, torch: Any, device: str) -
         check_values_and_gradients(call, (shape,), torch, device, 1e-10)
 
 
+@pytest.mark.parametrize("offsets", [[1, 4], [0, 2], [3, 3, 4], [1, 1, 3]])
+def test_offsets_leave_elements_out(offsets: list[int], torch: Any) -> None:
+    numbers = [1.0, 2.0, 3.0, 4.0]
+    expected = torch.segment_reduce(torch.tensor(numbers), "sum", offsets=torch.tensor(offsets))
+    for unsafe in (False, True):
+        found = gpunet.segment_reduce(gpunet.tensor(numbers), "sum", offsets=gpunet.tensor(offsets), unsafe=unsafe)
+        assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("reduce", ["max", "min"])
+@pytest.mark.parametrize("initial", [0.0, 2.0, float("nan")])
+def test_extremes_beside_the_initial_value(reduce: str, initial: float, torch: Any) -> None:
+    """An element that equals the initial value has the whole gradient."""
+    found, results = [], []
+    for t in (gpunet, torch):
+        x = t.tensor([[2.0, 0.0], [0.0, 0.0], [2.0, -1.0], [2.0, 3.0]], requires_grad=True)
+        y = t.segment_reduce(x, reduce, lengths=t.tensor([2, 0, 2]), initial=initial)
+        (y[0] * 3.0 + y[2] * 4.0).sum().backward()
+        results.append(y.detach().numpy())
+        found.append(x.grad.numpy())
+    numpy.testing.assert_array_equal(*results)
+    numpy.testing.assert_array_equal(*found)
+
+
+def test_results_are_contiguous() -> None:
+    x = gpunet.ones(2, 3)
+    sums = gpunet.segment_reduce(x, "sum", lengths=gpunet.tensor([[2, 1], [0, 3]]), axis=1)
+    assert sums.view(-1).tolist() == [2.0, 1.0, 0.0, 3.0]
+    assert gpunet.gradient(x)[0].view(-1).tolist() == [0.0] * 6
+    assert gpunet.linalg.eigvals(gpunet.eye(2).expand(3, 2, 2)).view(-1).shape == (6,)
+    assert gpunet.linalg.eigh(gpunet.eye(2).expand(3, 2, 2)).eigenvalues.view(-1).shape == (6,)
+
+
 def test_empty_segments_and_errors(torch: Any) -> None:
     x = numpy.arange(4.0)
     for reduce in REDUCTIONS:
