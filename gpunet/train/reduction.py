@@ -114,10 +114,12 @@ class Overlapped:
                 number = factor.to(bucket.parameters[0].dtype).array
                 for p, part in zip(bucket.parameters, bucket.parts):
                     set_gradient(p, MULTIPLY, part, number)
+        self._figures = None  # also if the start of the next window is replayed, and its end is not
 
     def resume(self, is_first_process: bool) -> None:
         """Continue a window whose gradients, which one process has computed, were loaded."""
         self._pending.zero_()
+        self._sums.count.sub_(self._sums.window)  # added again when the window ends
         if is_first_process:
             self._pending[1:].add_(self._sums.window)
             return
