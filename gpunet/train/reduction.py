@@ -17,6 +17,7 @@ from gpunet.distributed.process_group import ProcessGroup, ReduceOp
 from gpunet.distributed.transfers import BEGIN_ALL_REDUCE, END_ALL_REDUCE, Transfer
 from gpunet.launch.memory import empty
 from gpunet.launch.stateful import rely_on
+from gpunet.launch.tape import active
 from gpunet.ops.creation import zeros
 from gpunet.ops.index import where
 
@@ -221,6 +222,8 @@ def set_gradient(parameter: Tensor, kernel: Callable[..., None], *operands: Any)
     """Launch a kernel that writes the ``grad`` of a parameter, which is made if need be."""
     gradient = parameter.grad
     if gradient is None:
+        if active.tape is not None:
+            active.tape.record_gradient(parameter, None)  # of a window without rows in this process: guarded, unless the step sets it
         gradient = make_tensor(empty(parameter.array.shape, parameter.array.dtype, parameter.array))
     kernel(gradient.array, *operands)
     bump_version(gradient)

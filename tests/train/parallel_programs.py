@@ -94,6 +94,7 @@ def sharing() -> None:
     cases: list[dict[str, Any]] = [
         {}, {"capture": False}, {"rows": 49}, {"accumulate": 3, "clip": 0.5}, {"norm": True}, {"data": "workers"},
         {"data": "list", "ema": 0.9}, {"data": "iterable"}, {"accumulate": 2, "callbacks": [Decay()], "epochs": 3},
+        {"accumulate": 2, "rows": 49},  # the last window has rows in the first process alone
     ]  # fmt: skip
     for options in cases:
         shared = run(False, **options)
