@@ -461,6 +461,7 @@ class Trainer:
         start = time.perf_counter()
         if self._sharing is not None:
             self._sharing.align_buffers(self._parts().values())
+            self._sharing.align_random_numbers()  # processes draw as many numbers, unless some are not for the rows of a batch
         rate = self.optimizer.param_groups[0]["lr"]
         figures = self._figures()
         self._seconds += time.perf_counter() - start
