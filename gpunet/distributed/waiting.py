@@ -1,8 +1,8 @@
 """Waiting for other processes: without keeping a core busy, and not for ever.
 
 A process that waits for more than a second tells the others each second which function it waits in.  At the time limit, those that
-have told nothing are the ones that all wait for; they are named, and all processes are stopped.  A process that compiles, or reads or
-writes a checkpoint, tells so before (see :mod:`gpunet.backend.long_work`), and the time limit begins when it has done it.
+have told nothing are the ones that all wait for; they are named, and all processes are stopped.  A process that compiles, or reads
+or writes a checkpoint, tells so before (see :mod:`gpunet.backend.long_work`), and the time limit begins when it has done it.
 """
 
 from __future__ import annotations

@@ -223,7 +223,7 @@ def set_gradient(parameter: Tensor, kernel: Callable[..., None], *operands: Any)
     gradient = parameter.grad
     if gradient is None:
         if active.tape is not None:
-            active.tape.record_gradient(parameter, None)  # of a window without rows in this process: guarded, unless the step sets it
+            active.tape.record_gradient(parameter, None)  # guarded, unless the step sets it: the window has no rows here
         gradient = make_tensor(empty(parameter.array.shape, parameter.array.dtype, parameter.array))
     kernel(gradient.array, *operands)
     bump_version(gradient)
