@@ -327,7 +327,7 @@ def run(
                 elif path is None or edge in requested:
                     so_far = leaves.get(target)
                     leaves[target] = gradient if so_far is None else add(so_far, gradient)
-                if target in num_left:
+                if num_left and target in num_left:
                     num_left[target] -= 1
                     if num_left[target] == 0 and target in leaves:
                         finish(target)
@@ -356,7 +356,7 @@ def run(
                 )
             node.check_versions(create)
             if num_left and node.packed is None and inspect_gradients is None and node.op.stream is not None:
-                sent = node.op.stream_gradients(node, gradients)  # each is passed on when it is computed
+                sent = node.op.stream_gradients(node, gradients, retain)  # each is passed on when it is computed
             else:
                 if node.packed is None:
                     found = node.op.differentiate(node, gradients, create)
@@ -366,8 +366,8 @@ def run(
                 if inspect_gradients is not None:
                     inspect_gradients(node, found)
                 sent = zip(node.edges, found)
-            if not retain:
-                node.release()
+                if not retain:
+                    node.release()
         if inputs is None:
             for leaf in list(leaves):
                 finish(leaf)

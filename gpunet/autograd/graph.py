@@ -195,17 +195,21 @@ class Node:
         yield
         self.saved = self.inputs = ()
 
-    def check_versions(self, create: bool) -> None:
+    def check_versions(self, create: bool, num_inputs: int | None = None) -> None:
         """Check that no tensor that backward needs was changed in place since forward.
 
         Args:
             create: the gradients shall be differentiable.  The composed form of a fused op needs its inputs.
+            num_inputs: of a fused op that keeps its inputs, how many of them are still needed; None means all and the outputs.
 
         Raises:
             InPlaceError: a tensor was changed.
         """
         composed = create and len(self.inputs) > 0
-        for cell, version, memory in self.versions[: -len(self.outputs)] if composed else self.versions:
+        versions = self.versions[: -len(self.outputs)] if composed else self.versions
+        if num_inputs is not None:
+            versions = versions[: sum(isinstance(value, Tensor) for value in self.inputs[:num_inputs])]
+        for cell, version, memory in versions:
             if cell[0] != version:
                 if not composed and memory is not None:
                     owner = id_of_owner(memory.array) if isinstance(memory, Tensor) else memory

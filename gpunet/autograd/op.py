@@ -63,13 +63,21 @@ class Op:
         """Return the gradient of each input of ``node``, given those of its outputs; differentiable ones if ``create``."""
         raise NotImplementedError
 
-    #: ``backward`` as a generator of (position of the input, gradient), for an op of many steps; see :meth:`stream_gradients`
+    #: ``backward`` as a generator of (position of the input, gradient), for an op of many steps; see :meth:`stream_gradients`.
+    #: Behind a gradient it does not need its input any more, nor those between it and inputs whose gradients came before.
     stream: Callable[..., Iterator[tuple[int, Gradient | Array]]] | None = None
 
     def stream_gradients(
-        self, node: Node, upstream: Sequence[Gradient | Array | None]
+        self, node: Node, upstream: Sequence[Gradient | Array | None], retain: bool
     ) -> Iterator[tuple[Any, Gradient | Array]]:
-        """Return the gradients of :meth:`differentiate` with their edges, each as soon as it is computed."""
+        """Yield the gradients of :meth:`differentiate` with their edges, each as soon as it is computed.
+
+        Args:
+            retain: whether not to release the node at the end.
+
+        Raises:
+            InPlaceError: meanwhile a hook has changed a tensor in place that is still needed.
+        """
         raise NotImplementedError
 
     def check_backward(self, function: Any) -> None:
@@ -384,11 +392,16 @@ class Fused(Op):
         return backward(node.saved, *map(self._received, upstream), need=node.need, **node.options)
 
     def stream_gradients(
-        self, node: Node, upstream: Sequence[Gradient | Array | None]
+        self, node: Node, upstream: Sequence[Gradient | Array | None], retain: bool
     ) -> Iterator[tuple[Any, Gradient | Array]]:
         assert self.stream is not None
-        edges, found = node.edges, self.stream(node.saved, *map(self._received, upstream), need=node.need, **node.options)
-        return ((edges[position], gradient) for position, gradient in found)
+        num_needed = len(node.edges)
+        for position, gradient in self.stream(node.saved, *map(self._received, upstream), need=node.need, **node.options):
+            yield node.edges[position], gradient
+            num_needed = min(num_needed, position)
+            node.check_versions(False, num_needed)
+        if not retain:
+            node.release()
 
     def _received(self, gradient: Gradient | Array | None) -> Gradient | None:
         """The gradient in a form that ``backward`` takes: contiguous or rows, with the scale applied unless it takes one."""

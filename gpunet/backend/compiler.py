@@ -21,6 +21,7 @@ from gpunet.backend.cuda_sources import Source, name_of, spliced
 from gpunet.backend.devices import Device
 from gpunet.backend.disk_cache import cache_directory, keep
 from gpunet.backend.files import write_whole
+from gpunet.backend.long_work import long_work
 from gpunet.backend.parameter_sizes import check_sizes, parameter_sizes
 from gpunet.errors import CompileError, DeviceError, LaunchError
 
@@ -78,7 +79,8 @@ def compile_all(file: str | Path | Source, expressions: Sequence[str], architect
     text, name = spliced(file), name_of(file)
     try:
         options = (*OPTIONS, *toolkit.options(text, name), f"--gpu-architecture={architecture}")
-        return nvrtc.load().compile(text, name, expressions, options)
+        with long_work("compiling a kernel"):
+            return nvrtc.load().compile(text, name, expressions, options)
     except nvrtc.CompilationError as failure:
         version = ".".join(map(str, nvrtc_version()))
         raise CompileError(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gpunet.backend.long_work import long_work
 from gpunet.distributed.process_group import ProcessGroup
 from gpunet.errors import ProcessError
 
@@ -65,7 +66,8 @@ def on_first(group: ProcessGroup, compute: Callable[[], T], function: str) -> T:
     error: Exception | None = None
     if group.rank() == 0:
         try:
-            found = compute()
+            with long_work(function):
+                found = compute()
         except Exception as raised:  # raised below, in all processes
             error = raised
     found, error = group.broadcast_object((found, error), 0, function)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy
 
+from gpunet.backend import long_work
 from gpunet.distributed.waiting import Watch, limit_of, wait_for
 from gpunet.errors import ArgumentError, DtypeError, MissingDependencyError, ProcessError
 
@@ -223,6 +224,7 @@ def init_process_group(
     _World.group = group.WORLD = found  # type: ignore[assignment]
     if found.size() > 1:
         _World.watch = Watch(found.communicator.Dup(), limit)
+        long_work.listeners.append(_World.watch.announce)
         _World.excepthook, sys.excepthook = sys.excepthook, _print_and_stop
 
 
@@ -276,6 +278,7 @@ def destroy_process_group(group: ProcessGroup | None = None) -> None:
         found.complete(found.communicator.Ibarrier(), "destroy_process_group")
         found.communicator.Free()
     if _World.group is None and _World.watch is not None:
+        long_work.listeners.remove(_World.watch.announce)
         _World.watch.communicator.Free()
         _World.watch = None
 

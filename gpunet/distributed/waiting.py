@@ -1,7 +1,8 @@
 """Waiting for other processes: without keeping a core busy, and not for ever.
 
 A process that waits for more than a second tells the others each second which function it waits in.  At the time limit, those that
-have told nothing are the ones that all wait for; they are named, and all processes are stopped.
+have told nothing are the ones that all wait for; they are named, and all processes are stopped.  A process that compiles, or reads
+or writes a checkpoint, tells so before (see :mod:`gpunet.backend.long_work`), and the time limit begins when it has done it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ DEFAULT_LIMIT = 25.0  # seconds
 _SPIN = 2e-4  # seconds of waiting without sleep, which are shorter than the least sleep of most systems
 _NOTICE_EVERY = 1.0  # seconds
 _SILENCE = 5.0  # seconds without a notice after which a process counts as not waiting
+_LONGEST = 600.0  # seconds for which a process may say that it does something that takes long
 _GRACE = 1.0  # seconds between the message and the stop, in which the others print theirs
 
 
@@ -50,8 +52,33 @@ class Watch:
     def __init__(self, communicator: Any, limit: float) -> None:
         self.communicator, self.limit = communicator, limit
         self._heard: dict[int, tuple[float, str]] = {}  # when a process told last, and the function that it waits in
+        self._busy: dict[int, float] = {}  # since when a process does something that takes long
+        self._last_busy = 0.0  # when one was known to
         self._sent: list[Any] = []
         self._next = 0.0
+
+    def announce(self, activity: str | None) -> None:
+        """Tell the others that this process begins something that takes long, None when it has done it."""
+        self._send(None, activity)
+        self._receive(time.monotonic())
+
+    def _send(self, function: str | None, activity: str | None) -> None:
+        rank, size = self.communicator.Get_rank(), self.communicator.Get_size()
+        self._sent = [request for request in self._sent if not request.Test()]
+        self._sent += [self.communicator.isend((rank, function, activity), other) for other in range(size) if other != rank]
+
+    def _receive(self, now: float) -> None:
+        while self.communicator.iprobe():
+            source, function, activity = self.communicator.recv()
+            if function is not None:
+                self._heard[source] = now, function
+            elif activity is not None:
+                self._busy[source] = now
+            else:
+                self._busy.pop(source, None)
+                self._last_busy = now
+        if any(now - since < _LONGEST for since in self._busy.values()):
+            self._last_busy = now
 
     def tell(self, function: str, waited: float) -> None:
         """Tell the others, at most once a second, that this process waits; stop all at the time limit."""
@@ -59,16 +86,13 @@ class Watch:
         if now < self._next:
             return
         self._next = now + _NOTICE_EVERY
-        rank, size = self.communicator.Get_rank(), self.communicator.Get_size()
-        self._sent = [request for request in self._sent if not request.Test()]
-        self._sent += [self.communicator.isend((rank, function), other) for other in range(size) if other != rank]
-        while self.communicator.iprobe():
-            source, told = self.communicator.recv()
-            self._heard[source] = now, told
-        if waited > self.limit:
-            self._stop(rank, size, function, waited, now)
+        self._send(function, None)
+        self._receive(now)
+        if min(waited, now - self._last_busy) > self.limit:
+            self._stop(function, waited, now)
 
-    def _stop(self, rank: int, size: int, function: str, waited: float, now: float) -> None:
+    def _stop(self, function: str, waited: float, now: float) -> None:
+        rank, size = self.communicator.Get_rank(), self.communicator.Get_size()
         silent = [q for q in range(size) if q != rank and now - self._heard.get(q, (-_SILENCE, ""))[0] > _SILENCE]
         elsewhere = [f"rank {q} in {told}" for q, (_, told) in sorted(self._heard.items()) if q not in silent and told != function]
         for_whom = "for other processes, which call other functions"

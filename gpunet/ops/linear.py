@@ -204,7 +204,10 @@ def linear_chain(x, *parameters, activations, need):
 
 
 def _chain_gradients(saved, dy, *, activations, need):
-    """Yield the position of each input that needs a gradient, and its gradient, from the last layer on."""
+    """Yield the position of each input that needs a gradient, and its gradient, from the last layer on.
+
+    The gradients of a layer follow when its weight is no longer needed.
+    """
     first = need.index(True)
     (name, alpha), dz, scale = activations[-1], dy.array, dy.scale
     if name != "identity":
@@ -212,15 +215,18 @@ def _chain_gradients(saved, dy, *, activations, need):
         activation_backward(dz, dy.array, saved[-1], activation=name, alpha=alpha)
     for layer in reversed(range(len(activations))):
         x, w = saved[3 * layer], saved[3 * layer + 1]
-        at_w, at_b = 1 + 2 * layer, 2 + 2 * layer
+        at_w, at_b, dw, db = 1 + 2 * layer, 2 + 2 * layer, None, None
         if need[at_w] or need[at_b]:
             dw, db = weight_gradients(dz, x, scale, need[at_b])
+        is_lowest = first > 2 * layer
+        if not is_lowest:
+            dz = input_gradient(dz, w, saved[3 * layer - 1], *activations[layer - 1]) if layer else input_gradient(dz, w)
+        if need[at_w]:
             yield at_w, dw
-            if need[at_b]:
-                yield at_b, db
-        if first > 2 * layer:
+        if need[at_b]:
+            yield at_b, db
+        if is_lowest:
             return
-        dz = input_gradient(dz, w, saved[3 * layer - 1], *activations[layer - 1]) if layer else input_gradient(dz, w)
     yield 0, dz if scale is None else Gradient(dz, scale)
 
 

@@ -17,6 +17,7 @@ from gpunet.distributed.process_group import ProcessGroup, ReduceOp
 from gpunet.distributed.transfers import BEGIN_ALL_REDUCE, END_ALL_REDUCE, Transfer
 from gpunet.launch.memory import empty
 from gpunet.launch.stateful import rely_on
+from gpunet.launch.tape import active
 from gpunet.ops.creation import zeros
 from gpunet.ops.index import where
 
@@ -114,10 +115,12 @@ class Overlapped:
                 number = factor.to(bucket.parameters[0].dtype).array
                 for p, part in zip(bucket.parameters, bucket.parts):
                     set_gradient(p, MULTIPLY, part, number)
+        self._figures = None  # also if the start of the next window is replayed, and its end is not
 
     def resume(self, is_first_process: bool) -> None:
         """Continue a window whose gradients, which one process has computed, were loaded."""
         self._pending.zero_()
+        self._sums.count.sub_(self._sums.window)  # added again when the window ends
         if is_first_process:
             self._pending[1:].add_(self._sums.window)
             return
@@ -219,6 +222,8 @@ def set_gradient(parameter: Tensor, kernel: Callable[..., None], *operands: Any)
     """Launch a kernel that writes the ``grad`` of a parameter, which is made if need be."""
     gradient = parameter.grad
     if gradient is None:
+        if active.tape is not None:
+            active.tape.record_gradient(parameter, None)  # guarded, unless the step sets it: the window has no rows here
         gradient = make_tensor(empty(parameter.array.shape, parameter.array.dtype, parameter.array))
     kernel(gradient.array, *operands)
     bump_version(gradient)

@@ -49,8 +49,8 @@ def load_state(trainer: Trainer, state: Any) -> None:
         for name, part in parts.items():
             found = state[kind][name]
             part.load_state_dict(tree_map(found, trainer._to_device, Tensor) if name.startswith("metric ") else found)
-    if not trainer._is_first:
-        for figure in trainer._trained[0].values():
+    for figures in trainer._trained[int(trainer._is_first) :]:
+        for figure in figures.values():
             figure.reset()
     for name in _COUNTS:
         setattr(trainer, name, state["counts"][name])

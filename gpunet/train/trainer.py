@@ -16,6 +16,7 @@ import numpy
 
 from gpunet.autograd import Tensor
 from gpunet.backend.dtypes import as_dtype
+from gpunet.backend.long_work import long_work
 from gpunet.data.parts import Parts, is_divided
 from gpunet.distributed.process_group import ProcessGroup
 from gpunet.errors import ArgumentError, CheckpointError, DataError, GpunetError
@@ -460,6 +461,7 @@ class Trainer:
         start = time.perf_counter()
         if self._sharing is not None:
             self._sharing.align_buffers(self._parts().values())
+            self._sharing.align_random_numbers()  # processes draw as many numbers, unless some are not for the rows of a batch
         rate = self.optimizer.param_groups[0]["lr"]
         figures = self._figures()
         self._seconds += time.perf_counter() - start
@@ -488,7 +490,8 @@ class Trainer:
         """Write the weights to use."""
         if self._is_first:
             assert self._folder is not None
-            self._folder.save_model(self._usable(weights))
+            with long_work("writing the weights"):
+                self._folder.save_model(self._usable(weights))
 
     def _figures(self) -> dict[str, float]:
         figures = {}
@@ -579,10 +582,11 @@ class Trainer:
         state = self.state_dict()
         if not self._is_first:
             return
-        if path is not None:
-            checkpoint.save(state, path)
-        elif self._folder is not None:
-            self._folder.save_checkpoint(state)
+        with long_work("writing a checkpoint"):
+            if path is not None:
+                checkpoint.save(state, path)
+            elif self._folder is not None:
+                self._folder.save_checkpoint(state)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Let the next :meth:`fit` go on from a checkpoint.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy
 import pytest
 
 import gpunet
-from gpunet.errors import GradientError
+from gpunet.errors import GradientError, InPlaceError
 
 
 def test_optimizers_step_within_backward(device: str, torch: Any) -> None:
@@ -76,3 +77,45 @@ def test_layers_of_a_chain_are_complete_one_by_one() -> None:
     model(x).sum().backward()
     assert order == ["3.weight", "3.bias", "2.weight", "0.weight", "0.bias"]
     assert [p.grad.tolist() for p in (x, *model.parameters())] == expected  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["chain", "tied"])
+@pytest.mark.parametrize("takes_gradient", [False, True])
+def test_hooks_change_parameters_while_backward_runs(kind: str, takes_gradient: bool, torch: Any) -> None:
+    """A hook may change its own parameter, which backward no longer needs; changing one that it needs is an error."""
+    values = numpy.random.default_rng(0).normal(size=(3, 4, 4)).astype("float32")
+
+    def backward(library: Any, hook: Any) -> list[numpy.ndarray]:
+        layers = [library.nn.Linear(4, 4) for _ in range(3 if kind == "chain" else 1)]
+        for layer, value in zip(layers, values):
+            layer.load_state_dict({"weight": library.tensor(value), "bias": library.tensor(value[0])})
+        layers *= 1 if kind == "chain" else 3
+        model = library.nn.Sequential(layers[0], library.nn.Tanh(), layers[1], library.nn.ReLU(), layers[2])
+        found: dict[str, list[Any]] = {name: [] for name, _ in model.named_parameters()}
+
+        def note(name: str, p: Any) -> None:
+            found[name].append(p.grad.numpy().copy())
+            hook(p, model)
+
+        for name, p in model.named_parameters():
+            p.register_post_accumulate_grad_hook(lambda p, name=name: note(name, p))
+        x = library.tensor(values[1], requires_grad=takes_gradient)
+        model(x).square().sum().backward()
+        assert all(len(each) == 1 for each in found.values())
+        return [*(each[0] for each in found.values()), *([x.grad.numpy()] if takes_gradient else [])]
+
+    def step(p: Any, model: Any) -> None:
+        p.data.mul_(0.5)
+        p.grad = None
+
+    def clear_all(p: Any, model: Any) -> None:
+        for q in model.parameters():
+            q.detach().zero_()
+
+    expected = backward(torch, lambda p, model: None)
+    for hook in (step, lambda p, model: p.detach().zero_(), lambda p, model: p.grad.zero_()):
+        for found, wanted in zip(backward(gpunet, hook), expected, strict=True):
+            numpy.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    if kind == "chain":
+        with pytest.raises(InPlaceError, match="saved a tensor for backward that was then changed in place"):
+            backward(gpunet, clear_all)

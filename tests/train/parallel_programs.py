@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 import gpunet
 from gpunet import distributed, nn
-from gpunet.data import DataLoader, DistributedSampler, IterableDataset, TensorDataset
+from gpunet.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 from gpunet.distributed import ProcessGroup
 from gpunet.errors import ArgumentError, ProcessError
 from gpunet.metrics import Accuracy, MeanSquaredError
@@ -91,7 +93,8 @@ def sharing() -> None:
     rank, size = distributed.get_rank(), distributed.get_world_size()
     cases: list[dict[str, Any]] = [
         {}, {"capture": False}, {"rows": 49}, {"accumulate": 3, "clip": 0.5}, {"norm": True}, {"data": "workers"},
-        {"data": "list", "ema": 0.9}, {"data": "iterable"},
+        {"data": "list", "ema": 0.9}, {"data": "iterable"}, {"accumulate": 2, "callbacks": [Decay()], "epochs": 3},
+        {"accumulate": 2, "rows": 49},  # the last window has rows in the first process alone
     ]  # fmt: skip
     for options in cases:
         shared = run(False, **options)
@@ -100,6 +103,54 @@ def sharing() -> None:
         assert all(part[name].tobytes() == shared[1][name].tobytes() for part in parts for name in part), options
     assert same_bits(run(False), run(False))
     assert (rank, size) == (distributed.get_rank(), distributed.get_world_size())
+
+
+class Decay(Callback):
+    """Changes a number that a recorded step relies on, so that the end of a window is recorded anew, and its start is not."""
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> bool:
+        trainer.optimizer.param_groups[0]["weight_decay"] = 0.01 * row["epoch"]
+        return False
+
+
+class Interrupted(Dataset):
+    """Rows, of which one is followed by Ctrl-C when it is read first."""
+
+    def __init__(self) -> None:
+        self.x, self.y = arrays(48)
+        self.last: int | None = 39
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> Any:
+        if index == self.last:
+            self.last = None
+            signal.raise_signal(signal.SIGINT)
+        return self.x[index], self.y[index]
+
+
+def resumed() -> None:
+    """A window that one process has begun is ended by several, with the same figures."""
+    found = []
+    for group in (ProcessGroup.alone(), None):
+        data = Interrupted()
+        with tempfile.TemporaryDirectory() as folder:
+            for process_group in (ProcessGroup.alone(), group):
+                model = network(dropout=0.0)
+                trainer = Trainer(
+                    model, nn.CrossEntropyLoss(), gpunet.optim.SGD(model.parameters(), lr=0.1), progress=False, accumulate=3,
+                    process_group=process_group,
+                )  # fmt: skip
+                if data.last is None:
+                    trainer.load(f"{folder}/checkpoint.safetensors")
+                history = trainer.fit(DataLoader(data, 8), epochs=2)
+                if history.ending == "interrupted":
+                    assert (trainer.step, trainer._num_batches) == (1, 5)
+                    trainer.save(f"{folder}/checkpoint.safetensors")
+        assert history.ending == "finished"
+        found.append((history, {name: t.detach().numpy().copy() for name, t in model.state_dict().items()}))
+    expect_alike(*found)
 
 
 def bits() -> None:
@@ -213,6 +264,7 @@ def refused() -> None:
 def unseeded() -> None:
     """Where no process has seeded, all have the weights, the order and the random numbers of the first one."""
     model = nn.Sequential(nn.Linear(FEATURES, 5), nn.Dropout(0.5), nn.Linear(5, CLASSES))
+    model[2].register_forward_hook(lambda module, args, output: output + gpunet.randn(1, 7)[:, :CLASSES])  # not for each row
     x, y = arrays()
     loader = DataLoader(TensorDataset(gpunet.tensor(x), gpunet.tensor(y)), 8, shuffle=True)
     trainer = Trainer(model, nn.CrossEntropyLoss(), gpunet.optim.SGD(model.parameters(), lr=0.1), progress=False)

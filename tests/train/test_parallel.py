@@ -15,7 +15,7 @@ for _package in ("safetensors", "sklearn"):
 
 @needs_mpi
 @pytest.mark.parametrize(
-    "name, count", [("sharing", 3), ("bits", 2), ("divided", 3), ("refused", 2), ("unseeded", 2)]
+    "name, count", [("sharing", 3), ("bits", 2), ("divided", 3), ("refused", 2), ("unseeded", 2), ("resumed", 2)]
 )
 def test_program(name: str, count: int) -> None:
     done = run(count, "-m", "tests.train.parallel_programs", name)

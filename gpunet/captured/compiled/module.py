@@ -18,6 +18,7 @@ from types import ModuleType
 
 from gpunet.backend.disk_cache import cache_directory
 from gpunet.backend.files import write_whole
+from gpunet.backend.long_work import long_work
 from gpunet.errors import MissingDependencyError
 
 _log = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ def load(text: str, kind: str = "step") -> ModuleType:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
+            with long_work("compiling a step"):
+                spec.loader.exec_module(module)
         except BaseException:
             del sys.modules[name]
             raise
