@@ -236,7 +236,8 @@ WITHOUT = {
     "Module": "base class", "RNNBase": "base class", "RNNCellBase": "base class",
     "NLLLoss2d": "deprecated name of NLLLoss",
     "CTCLoss": "its recursion is one kernel, and no operator of ONNX", "AdaptiveLogSoftmaxWithLoss": "chooses rows by their values",
-    "MultiLabelMarginLoss": "its targets are read on the host",
+    "MultiLabelMarginLoss": "its targets are read on the host", "CrossMapLRN2d": "old name of LocalResponseNorm",
+    "FractionalMaxPool2d": "draws its regions", "FractionalMaxPool3d": "draws its regions",
 }  # fmt: skip
 
 

@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
 _SMALLEST = re.compile(r"-(128|32768|2147483648|9223372036854775808)\b")
 _DIVISION = re.compile(r"\b(div|divide|floor_divide|fmod|remainder|floordiv|mod)(_|\b)|//|%")
 _WITHOUT_STATISTICS = re.compile(r"\bnative_batch_norm\(.*\bNone\b")
-_DISTANCES_OF_NOTHING = re.compile(r"zeros\(\(0,.*\bpdist\(")
+_DISTANCES_OF_NOTHING = re.compile(r"(zeros|expand)\(\(?0,.*\bpdist\(")
 _FRACTION_OF_INTEGERS = re.compile(r"torch\.range\(.*\b0\.\d.*torch\.u?int|torch\.u?int.*torch\.range\(.*\b0\.\d")
 
 

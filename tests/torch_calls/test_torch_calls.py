@@ -40,8 +40,9 @@ def test_calls_follow_from_the_seed(targets: list[Target]) -> None:
 
 def test_most_calls_are_valid(torch: Any, targets: list[Target]) -> None:
     accepted = [v.kind in (EQUAL, SILENT) for v in verdicts(torch, torch, 1000, 0, targets=targets)]
-    # many functions in place refuse integers, many products and equations of tensors other shapes than one
-    assert sum(accepted) > 640
+    # many functions in place refuse integers, many products and equations of tensors other shapes than one, many native forms
+    # all but a few combinations
+    assert sum(accepted) > 620
 
 
 def test_no_call_needs_much_memory_or_time(targets: list[Target]) -> None:
