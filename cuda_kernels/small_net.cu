@@ -120,8 +120,10 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
     }
     loss_of_rows<T, Loss>(net, ignore_index, T(delta));
     __syncthreads();
-    if (threadIdx.x >= THREADS - 32)
-      store_loss<T, Loss>(losses + static_cast<long long>(blockIdx.x) * steps + step, fault, net, ignore_index, code, reduction);
+    if (threadIdx.x >= THREADS - 32) {
+      T* const loss = losses + static_cast<long long>(blockIdx.x) * steps + step;
+      store_loss<T, Loss>(loss, fault, net, ignore_index, code, reduction);
+    }
 #pragma unroll 1
     for (int number = net.layers - 1; number >= 0; number--) {
       gradient<T>(net, number);
