@@ -113,3 +113,19 @@ def test_tensor_methods_are_attached_in_any_import_order() -> None:
         code = f"{statement}; print((x.exp() + 1).sum().ndim)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
         assert done.stdout == "0\n", done.stderr
+
+
+def test_a_network_trains_without_optional_packages() -> None:
+    """With NumPy alone: no module needs another package, such as that of bfloat16, at its import."""
+    code = """
+import sys
+for name in ("cupy", "matplotlib", "ml_dtypes", "numba", "pandas", "pyarrow", "rich", "safetensors", "scipy", "sklearn"):
+    sys.modules[name] = None
+import gpunet
+from gpunet import data, metrics, models, nn, optim, train, vision
+net = nn.Linear(4, 2)
+optimizer = optim.Adam(net.parameters())
+net(gpunet.randn(3, 4)).sum().backward()
+optimizer.step()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

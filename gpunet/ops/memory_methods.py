@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunet.autograd import COPY, Tensor, bump_version, method
 from gpunet.backend import devices
-from gpunet.backend.dtypes import as_dtype, bfloat16
+from gpunet.backend.dtypes import as_dtype
 from gpunet.backend.formats import contiguous_format, preserve_format
 from gpunet.errors import ArgumentError, DtypeError, GradientError, InPlaceError, ShapeError
 from gpunet.launch.memory import empty
@@ -198,7 +198,7 @@ def _dlpack(self: Tensor, **options: Any) -> Any:
         GradientError: the tensor requires grad; detach it first.
         DtypeError: a tensor of bfloat16 on the CPU, which NumPy does not pass on.
     """
-    if self.dtype == bfloat16 and not self.is_cuda:
+    if self.dtype.name == "bfloat16" and not self.is_cuda:
         raise DtypeError("__dlpack__ of a tensor of bfloat16 on the CPU, which NumPy does not pass on; convert it with .float()")
     given = {name: value for name, value in options.items() if value is not None}
     return _exchanged(self).__dlpack__(**given)
