@@ -93,6 +93,7 @@ row(
     "_eig", lambda x: linalg.eigvals(x).real.sum(-1) + linalg.eigvals(x).abs().prod(-1),
     lambda x: numpy.trace(x, axis1=-2, axis2=-1) + abs(numpy.linalg.det(x)), matrices(2, 3, 3), name="values",
     torch=lambda torch, x: torch.linalg.eigvals(x).real.sum(-1) + torch.linalg.eigvals(x).abs().prod(-1),
+    takes_halves=False,  # the eigenvalues are complex, so their parts are float32
 )  # fmt: skip
 row(
     "_eigh", lambda x: linalg.eigh(x + x.mT).eigenvectors.abs(), lambda x: numpy.abs(numpy.linalg.eigh(symmetric(x))[1]),
