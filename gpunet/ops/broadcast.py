@@ -186,7 +186,7 @@ def tensor_of(value: Any, dtype: Any, device: Any) -> Tensor:
 
 
 def in_accumulator(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator of a function of several launches: positional tensors of halves are widened, and the result is rounded once.
+    """Decorator of a function of several launches: positional tensors of halves are widened, and floating results are rounded once.
 
     The result is a tensor, or a named tuple of tensors.
     """
@@ -201,9 +201,11 @@ def in_accumulator(function: Callable[..., Any]) -> Callable[..., Any]:
         result = function(*wide, **options)
         if not dtypes.is_half(dtype):
             return result
-        if isinstance(result, Tensor):
-            return cast(result, dtype=dtype)
-        return type(result)(*(cast(x, dtype=dtype) if dtypes.is_floating(x.dtype) else x for x in result))
+
+        def rounded(x: Tensor) -> Tensor:
+            return cast(x, dtype=dtype) if dtypes.is_floating(x.dtype) else x
+
+        return rounded(result) if isinstance(result, Tensor) else type(result)(*map(rounded, result))
 
     return call
 

@@ -20,6 +20,9 @@ from gpunet.ops.reduce import converted
 
 __all__ = ["binomial", "poisson"]
 
+#: Above it NumPy draws no counts, which are int64.
+_MAX_COUNT = 9.2e18
+
 
 @public(out=False)
 @ignore_fp_errors
@@ -27,14 +30,14 @@ def poisson(input: Any, generator: Any = None) -> Tensor:
     """Samples of Poisson distributions whose means are the elements of ``input``, of its dtype; their gradient is 0.
 
     Raises:
-        ArgumentError: a mean is negative or not finite.
+        ArgumentError: a mean is negative, or more than 9.2e18.
         DtypeError: the tensor is not floating.
     """
     _check_floating("poisson", input=input)
     means = devices.to_host(input.detach().array).astype(numpy.float64)
-    fits = (means >= 0.0) & (means < numpy.inf)
+    fits = (means >= 0.0) & (means <= _MAX_COUNT)
     if not fits.all():
-        raise ArgumentError(f"poisson: input has the element {means[~fits][0]}; expected finite numbers of 0 or more")
+        raise ArgumentError(f"poisson: input has the element {means[~fits][0]}; expected numbers from 0 to {_MAX_COUNT}")
     drawn = draw_on_host(lambda random, mean: random.poisson(mean), input.detach(), generator=generator_of("poisson", generator))
     return _with_zero_gradient(drawn, input)
 
@@ -48,13 +51,15 @@ def binomial(count: Any, prob: Any, generator: Any = None) -> Tensor:
         prob: probabilities.
 
     Raises:
-        ArgumentError: a number of trials is negative, or a probability not from 0 to 1.
-        DtypeError: a tensor is not floating.
+        ArgumentError: a number of trials is not from 0 to 9.2e18, or a probability not from 0 to 1.
+        DtypeError: the tensors are not of one floating dtype.
     """
     trials, probability = wrap(count, "binomial"), wrap(prob, "binomial")
     _check_floating("binomial", count=trials, prob=probability)
+    if trials.dtype != probability.dtype:
+        raise DtypeError(f"binomial: count of {trials.dtype}, prob of {probability.dtype}; expected one dtype")
     shape = broadcast_shape("binomial", trials.array.shape, probability.array.shape)
-    for name, x, most in (("count", trials, numpy.inf), ("prob", probability, 1.0)):
+    for name, x, most in (("count", trials, _MAX_COUNT), ("prob", probability, 1.0)):
         values = devices.to_host(x.detach().array)
         if not ((values >= 0) & (values <= most)).all():
             raise ArgumentError(f"binomial: {name} has an element that is not from 0 to {most}")

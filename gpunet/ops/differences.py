@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from gpunet.autograd import Tensor
-from gpunet.errors import ArgumentError, ShapeError
+from gpunet.backend.dtypes import iinfo, is_integer
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.dims import normalize_dims
 from gpunet.ops.face import as_integer, public
 from gpunet.ops.join import cat
@@ -26,8 +27,11 @@ def gradient(input: Any, *, spacing: Any = None, dim: Any = None, edge_order: in
 
     Raises:
         ArgumentError: another order, or not a distance for each dimension.
+        DtypeError: unsigned integers, whose differences are none.
         ShapeError: a dimension has too few samples, or positions of another number.
     """
+    if is_integer(input.dtype) and iinfo(input.dtype).min == 0:
+        raise DtypeError(f"gradient: the tensor has dtype {input.dtype}; expected signed numbers: convert it with .float()")
     order = as_integer("gradient", "edge_order", edge_order)
     if order not in (1, 2):
         raise ArgumentError(f"gradient: edge_order={order}; expected 1 or 2")

@@ -181,6 +181,8 @@ _FAMILY["adaptive_max_pool1d"] = public(out=False)(
 @public(out=False)
 def constant_pad_nd(input: Any, pad: Any, value: Any = 0) -> Tensor:
     """:func:`nn.functional.pad` with a constant."""
+    if value is None:
+        raise DtypeError("constant_pad_nd: value is None; expected a number")
     return paddings.pad(input, pad, "constant", value)
 
 

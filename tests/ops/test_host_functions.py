@@ -79,6 +79,12 @@ def test_random_counts(device: str) -> None:
 
 
 def test_refused_counts() -> None:
+    with pytest.raises(ArgumentError, match="poisson: input has the element .*; expected numbers from 0 to 9.2e"):
+        gpunet.poisson(gpunet.tensor([3e38]))
+    with pytest.raises(ArgumentError, match="binomial: count has an element"):
+        gpunet.binomial(gpunet.tensor([gpunet.inf]), gpunet.tensor([0.5]))
+    with pytest.raises(DtypeError, match="binomial: count of float64, prob of float32; expected one dtype"):
+        gpunet.binomial(gpunet.ones(2, dtype=gpunet.float64), gpunet.ones(2))
     with pytest.raises(ArgumentError, match="poisson: input has the element -1.0"):
         gpunet.poisson(gpunet.tensor([-1.0]))
     with pytest.raises(DtypeError, match="poisson: input has dtype int64"):

@@ -227,6 +227,7 @@ def test_reductions_are_numbers_and_0_by_default() -> None:
         (DtypeError, "gru: params has type int", lambda x: gpunet.gru(x, x, 3, True, 1, 0.0, True, False, False)),
         (ArgumentError, "gru: 3 params for num_layers=1", lambda x: gpunet.gru(x, x, [x] * 3, True, 1, 0.0, True, False, False)),
         (ArgumentError, "rnn_tanh: got hx, input, num_layers; expected input", lambda x: gpunet.rnn_tanh(x, hx=x, num_layers=1)),
+        (DtypeError, "constant_pad_nd: value is None", lambda x: gpunet.constant_pad_nd(x, (1, 1), None)),
         (ShapeError, "convolution: weight has shape", lambda x: gpunet.convolution(x, x, None, 1, 0, 1, False, 0, 1)),
         (ShapeError, "native_group_norm: the input has shape", lambda x: gpunet.native_group_norm(x, None, None, 1, 1, 1, 1, 0.1)),
     ],

@@ -91,6 +91,7 @@ def test_failures_are_told(torch: Any, device: str) -> None:
     given = numpy.stack([POSITIVE[0], numpy.diag([1.0, -2.0, 3.0]), numpy.ones((3, 3))])
     found = linalg.cholesky_ex(gpunet.tensor(given, device=device))
     assert found.info.tolist() == torch.linalg.cholesky_ex(torch.tensor(given)).info.tolist()
+    assert linalg.cholesky_ex(gpunet.tensor(given, device=device).half()).info.dtype == gpunet.int32
     numpy.testing.assert_allclose(found.L[0].cpu().numpy(), numpy.linalg.cholesky(given[0]))
     assert found.L[1].isnan().all() and found.info.dtype == gpunet.int32
     with pytest.raises(LinAlgError):

@@ -108,6 +108,8 @@ def test_differences(name: str, torch: Any, device: str) -> None:
 
 
 def test_refused_differences() -> None:
+    with pytest.raises(DtypeError, match="gradient: the tensor has dtype uint8"):
+        gpunet.gradient(gpunet.tensor([2, 5, 1], dtype=gpunet.uint8))
     x = gpunet.ones(2, 3)
     for message, options in {
         "edge_order=3": {"edge_order": 3}, "spacing=.1.0. for 2 dimensions": {"spacing": [1.0]},
