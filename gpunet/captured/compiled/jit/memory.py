@@ -160,10 +160,10 @@ def borrow_array(record, array):
         0, or 1 if the array is not contiguous, not aligned, or overlaps memory that the step writes.
     """
     start = int64(array.ctypes.data)
-    if start == word_at(record, 3) and _is_contiguous(array):
-        return 0
     if not _is_contiguous(array) or start & word_at(record, 1) - 1:
         return 1
+    if start == word_at(record, 3):
+        return 0
     spans = word_at(record, 2)
     for number in range(1, 1 + 2 * word_at(spans, 0), 2):
         if word_at(spans, number) < start + word_at(record, 0) and start < word_at(spans, number + 1):
