@@ -17,7 +17,9 @@ from gpunet.backend.devices import Device, EmulatedArray
 from gpunet.errors import DeviceError, LaunchError
 from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.ops.activations import activation_backward
+from gpunet.ops.attention import attention_backward, attention_forward
 from gpunet.ops.batch_norm import batch_norm_apply
+from gpunet.ops.clip import gradient_norm
 from gpunet.ops.convolution import conv2d_backward_input, conv2d_backward_weight, conv2d_forward
 from gpunet.ops.cross_entropy import cross_entropy_labels, cross_entropy_soft
 from gpunet.ops.linear import linear_backward_input, linear_backward_weight, linear_forward
@@ -69,14 +71,16 @@ def test_fast_contract_check(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 _SLOW = (
     linear_forward, linear_backward_input, linear_backward_weight, matmul_forward, cross_entropy_labels, cross_entropy_soft,
     adam_step, conv2d_forward, conv2d_backward_input, conv2d_backward_weight, group_norm_forward, group_norm_backward_input,
-    batch_norm_apply, linear_backward_weights, linear_forward_loss, small_net_steps,
+    batch_norm_apply, linear_backward_weights, linear_forward_loss, small_net_steps, attention_forward, attention_backward,
+    gradient_norm,
 )  # fmt: skip
+every_kernel_in_time = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.exhaustive) if k in _SLOW else name for name, k in KERNELS.items()]
+)
 
 
 @needs_compiler
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.exhaustive) if k in _SLOW else name for name, k in KERNELS.items()]
-)
+@every_kernel_in_time
 def test_source_matches_the_twin_in_check_mode(name: str) -> None:
     with emulator.check():
         row = selftest.check_kernel(KERNELS[name], EMULATED)
@@ -94,7 +98,7 @@ def test_one_case_of_a_slow_kernel_in_check_mode(kernel: Kernel) -> None:
 
 
 @needs_compiler
-@every_kernel
+@every_kernel_in_time
 def test_schedules_do_not_change_the_bits(name: str) -> None:
     """Nor do the completion orders of asynchronous copies."""
     kernel = KERNELS[name]

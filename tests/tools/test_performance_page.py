@@ -76,6 +76,7 @@ def test_page_has_the_predicted_times() -> None:
 
 @needs_nvrtc
 @needs_nvdisasm
+@pytest.mark.exhaustive
 def test_page_is_written_with_its_measured_times(tmp_path: Any, monkeypatch: Any, capsys: Any) -> None:
     """With one kernel, one architecture and one step."""
     name = next(iter(STEPS))

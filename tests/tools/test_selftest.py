@@ -35,6 +35,7 @@ def replace(monkeypatch: pytest.MonkeyPatch) -> Callable[[Kernel, Callable[..., 
     return replace_launch
 
 
+@pytest.mark.exhaustive
 def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["selftest", "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
