@@ -12,7 +12,7 @@ from typing import Any
 
 from gpunet.captured.fuse import any_overlap
 from gpunet.captured.ir import Call, View, tree_leaves, tree_map
-from gpunet.launch.kernel import WORKSPACE, Arguments, Kernel, Workspace
+from gpunet.launch.kernel import Arguments, Kernel, Workspace
 
 #: Bytes of the operands of launches that are joined: memory that would be free earlier without it.
 MOST_BYTES = 1 << 26
@@ -86,9 +86,9 @@ def _num_bytes(call: Call) -> int:
 
 
 def _used(call: Call) -> tuple[list[View], list[View]]:
-    """The views that a launch reads and those that it writes, without workspace, which does not order launches."""
+    """The views that a launch reads and those that it writes, without workspace and tickets, which do not order launches."""
     kernel: Any = call.function
-    places = [place for place, name in enumerate(kernel.parameters) if name not in WORKSPACE]
+    places = [place for place, name in enumerate(kernel.parameters) if name not in kernel.workspace | kernel.tickets]
     read, written = ([p for p in places if (p < kernel.outputs) is of_outputs] for of_outputs in (False, True))
     return [*tree_leaves([call.arguments[p] for p in read])], [*tree_leaves([call.arguments[p] for p in written])]
 

@@ -16,7 +16,7 @@ The cases file of the kernel's family (in ``gpunet/ops/cases/``, or ``gpunet/opt
     def _(torch, y, x, mask, *, scale):
         return lambda: torch.ops.aten.native_dropout_backward(x, mask, scale)
 
-    add_rows.describe(updates="out", waste={"reads writes": "the indices scatter the destinations"})
+    add_rows.describe(waste={"reads writes": "the indices scatter the destinations"})
     matmul_forward.describe(floors={("float, 128, *", "*"): Floor(0.81)})
 """
 
@@ -86,19 +86,14 @@ class Facts:
     Attributes:
         case_makers: (tags, generator) pairs; :mod:`gpunet.tools.kernel_cases` makes the cases.
         is_hot: whether it takes a large part of a training step: its waste and its spills need a reason.
-        updates: names of the outputs that are read, then written.
-        workspace: names of the outputs that are scratch of the CUDA kernel, with no defined result.
         waste: kinds of wasted memory accesses ("banks", "reads", "writes", or "repeats" of reads) -> the reason.
         spills: (template arguments as a pattern, architectures or "*") -> the reason that registers spill.
         floors: the same -> what the main loop of the machine code must reach; the first that matches holds.
     """
 
-    parameters: Sequence[str]
-
     def __init__(self) -> None:
         self.case_makers: list[tuple[frozenset[str], Callable[[Any], Iterator[Any]]]] = []
         self.is_hot = False
-        self.updates, self.workspace = frozenset({"ticket"}), frozenset[str]()
         self.waste: Mapping[str, str] = {}
         self.spills: Mapping[tuple[str, str], str] = {}
         self.floors: Mapping[tuple[str, str], Floor] = {}
@@ -111,16 +106,11 @@ class Facts:
         self,
         *,
         is_hot: bool = False,
-        updates: str = "",
-        workspace: str = "",
         waste: Mapping[str, str] | None = None,
         spills: Mapping[tuple[str, str], str] | None = None,
         floors: Mapping[tuple[str, str], Floor] | None = None,
     ) -> None:
-        """Set the attributes; ``updates`` and ``workspace`` are names separated by spaces."""
-        assert {*updates.split(), *workspace.split()} <= {*self.parameters}
-        # a ticket must be zero before and after a launch
-        self.updates, self.workspace = frozenset([*updates.split(), "ticket"]), frozenset(workspace.split())
+        """Set the attributes."""
         self.is_hot, self.waste, self.spills, self.floors = is_hot, waste or {}, spills or {}, floors or {}
 
     def cases(self, *tags: str) -> Callable[[F], F]:

@@ -42,9 +42,6 @@ from gpunet.launch.loops import Loops
 from gpunet.launch.packing import pack
 from gpunet.launch.tape import active
 
-#: Names of outputs in which no launch leaves a result to another one.
-WORKSPACE = frozenset({"partials", "tickets", "ticket"})
-
 #: All kernels by name.
 KERNELS: dict[str, Kernel] = {}
 
@@ -102,6 +99,9 @@ class Kernel(Facts, Launchable):
         rows: str = "",
         strided: str = "",
         reads_values: bool = False,
+        updates: str = "",
+        workspace: str = "",
+        tickets: str = "",
     ) -> None:
         super().__init__()
         parameters = inspect.signature(twin).parameters.values()
@@ -114,6 +114,8 @@ class Kernel(Facts, Launchable):
         self.parameters = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         self.options = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
         self.optional = frozenset(optional.split())
+        self.updates, self.workspace, self.tickets = (frozenset(names.split()) for names in (updates, workspace, tickets))
+        assert self.updates | self.workspace <= {*self.parameters[:outputs]} and self.tickets <= {*self.parameters}
         declared = [types.get(p, contract.T) for p in self.parameters]
         #: C type of each pointer: "T", "A" or a value of C_TYPES
         self.c_types = [C_TYPES.get(name, name) for name in declared]
@@ -173,7 +175,7 @@ class Kernel(Facts, Launchable):
 
         The decorated function takes the arguments of the launches, in order, and returns the kernel and the arguments of the
         launch that replaces all, with the same bits, or None if they do not go together.  A :class:`Workspace` stands for an
-        array that has to be allocated; the new launch uses none of the :data:`WORKSPACE` of the others.
+        array that has to be allocated; the new launch uses no workspace and no tickets of the others.
         """
         self.join = function
         return function
@@ -260,6 +262,9 @@ def kernel(
     rows: str = "",
     strided: str = "",
     reads_values: bool = False,
+    updates: str = "",
+    workspace: str = "",
+    tickets: str = "",
 ) -> Callable[[Callable[..., None]], Kernel]:
     """Decorator: make a :class:`Kernel` from its NumPy twin.
 
@@ -272,10 +277,13 @@ def kernel(
             the kernel takes their strides as scalars.
         reads_values: the NumPy calls of the twin depend on values (labels, indices, random words), so that it cannot be traced;
             a compiled step calls it, or runs its :meth:`Kernel.loops`.
+        updates: names of the outputs that are read, then written.
+        workspace: names of the outputs that are scratch of the CUDA kernel, without defined values before or after a launch.
+        tickets: names of the parameters that count blocks of the CUDA kernel, zero before and after a launch.
     """
 
     def decorate(twin: Callable[..., None]) -> Kernel:
-        made = Kernel(twin, file, outputs, types or {}, optional, rows, strided, reads_values)
+        made = Kernel(twin, file, outputs, types or {}, optional, rows, strided, reads_values, updates, workspace, tickets)
         KERNELS[made.name] = made
         return made
 

@@ -64,9 +64,9 @@ class ListKernel(Kernel):
 
     def __init__(
         self, twin: Callable[..., None], file: str, outputs: int, types: dict[str, str], lists: int, optional: str,
-        capacities: tuple[int, ...], reads_values: bool = False,
+        capacities: tuple[int, ...], **declared: Any,
     ) -> None:  # fmt: skip
-        super().__init__(twin, file, outputs, types, optional, reads_values=reads_values)
+        super().__init__(twin, file, outputs, types, optional, **declared)
         self.lists, self.capacities = lists, capacities
 
     def __call__(self, *arrays: Any, **options: Any) -> None:
@@ -170,7 +170,8 @@ class ListKernel(Kernel):
 
 def list_kernel(
     file: str, *, outputs: int, lists: int, types: dict[str, str] | None = None, optional: str = "",
-    capacities: tuple[int, ...] = (SMALL_TABLE, LARGE_TABLE), reads_values: bool = False,
+    capacities: tuple[int, ...] = (SMALL_TABLE, LARGE_TABLE), reads_values: bool = False, updates: str = "", workspace: str = "",
+    tickets: str = "",
 ) -> Callable[[Callable[..., None]], ListKernel]:  # fmt: skip
     """Decorator: make a :class:`ListKernel` from its NumPy twin.
 
@@ -182,7 +183,8 @@ def list_kernel(
     """
 
     def decorate(twin: Callable[..., None]) -> ListKernel:
-        made = ListKernel(twin, file, outputs, types or {}, lists, optional, capacities, reads_values)
+        declared = {"reads_values": reads_values, "updates": updates, "workspace": workspace, "tickets": tickets}
+        made = ListKernel(twin, file, outputs, types or {}, lists, optional, capacities, **declared)
         KERNELS[made.name] = made
         return made
 

@@ -135,7 +135,10 @@ def random_exponential(out, state, *, rate):
         flat[start : start + _CHUNK] = _log(_probability(words[start : start + _CHUNK])) / -float(rate)
 
 
-@kernel("random.cu", outputs=2, types={"out": "int64", "cumulative": "float64", "state": "uint64"}, reads_values=True)
+@kernel(
+    "random.cu", outputs=2, types={"out": "int64", "cumulative": "float64", "state": "uint64"}, reads_values=True,
+    workspace="cumulative",
+)  # fmt: skip
 def random_choice(out, cumulative, weights, state):
     """out[row, j] = the first index whose cumulative weight is above u times their sum, with u in [0, 1) from one word.
 
@@ -200,7 +203,7 @@ def _bernoulli_loop(mask, state, count, threshold):
     return 0
 
 
-@kernel("random.cu", outputs=1, types={"state": "uint64"})
+@kernel("random.cu", outputs=1, types={"state": "uint64"}, updates="state")
 def random_advance(state, *, blocks):
     """Advance the counter by ``blocks`` blocks of four words."""
     state[1:] += numpy.uint64(blocks)  # on an array, because a NumPy scalar would warn when it overflows

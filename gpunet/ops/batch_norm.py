@@ -75,6 +75,7 @@ RECIPROCAL_ROOT = Shim("rsqrt", lambda xp, out, x, *, eps: xp.divide(1.0, xp.sqr
     types={
         "mean": "A", "rstd": "A", "running_mean": "A", "running_var": "A", "batches": "int64", "partials": "A", "tickets": "uint32"
     },
+    updates="running_mean running_var batches", workspace="partials", tickets="tickets",
 )  # fmt: skip
 def batch_norm_statistics(mean, rstd, running_mean, running_var, batches, partials, tickets, x, *, momentum, eps):
     """mean and rstd (c,) of the channels of x (n, c, s); running statistics = momentum of the batch's + (1 - momentum) of them.

@@ -16,8 +16,9 @@ _CHUNK = 32768  # elements per pass of the twin, few enough for the L2 cache
 
 # ``grads`` is only read; it counts as an output because the lists of a launch come first.
 @list_kernel(
-    "clip.cu", outputs=3, lists=1, types={"norm": "A", "partials": "A", "ticket": "uint32"}, optional="partials ticket"
-)
+    "clip.cu", outputs=3, lists=1, types={"norm": "A", "partials": "A", "ticket": "uint32"}, optional="partials ticket",
+    updates="grads norm", workspace="partials", tickets="ticket",
+)  # fmt: skip
 def gradient_norm(grads, norm, partials, ticket, *, order, first, last):
     """norm (1,) = (sum |g|^order)^(1/order) over all elements of all tensors, or max |g| for order inf.
 
@@ -56,7 +57,7 @@ def _(grads, norm, partials, ticket, *, order, first, last):
     return parts.Norm(grads, norm, order) if first and last else None
 
 
-@list_kernel("clip.cu", outputs=1, lists=1, types={"norm": "A"})
+@list_kernel("clip.cu", outputs=1, lists=1, types={"norm": "A"}, updates="grads")
 def clip_by_norm(grads, norm, *, max_norm):
     """g *= min(1, max_norm / (norm + 1e-6))."""
     factor = scratch((), norm.dtype, 0)
@@ -77,7 +78,7 @@ def _(grads, norm, *, max_norm):
     return parts.Clip(grads, norm, max_norm)
 
 
-@list_kernel("clip.cu", outputs=1, lists=1)
+@list_kernel("clip.cu", outputs=1, lists=1, updates="grads")
 def clip_by_value(grads, *, limit):
     """g = min(max(g, -limit), limit)."""
     for g in grads:

@@ -281,7 +281,7 @@ def _by_onednn(kind: str, outputs: Any, inputs: Any, x: ndarray, y: ndarray, win
 _SPLIT = {"partials": "A", "tickets": "uint32"}
 
 
-@kernel("convolution.cu", outputs=4, types=_SPLIT, optional="z partials tickets b")
+@kernel("convolution.cu", outputs=4, types=_SPLIT, optional="z partials tickets b", workspace="partials", tickets="tickets")
 def conv2d_forward(y, z, partials, tickets, x, w, b, *, window, activation, alpha, cut=None):
     """y = act(x * w + b).  x (n, c, height, width), w (o, c / groups, r, s), b (o,) -> y (n, o, p, q).
 
@@ -297,7 +297,7 @@ def conv2d_forward(y, z, partials, tickets, x, w, b, *, window, activation, alph
     ACTIVATIONS[activation].forward(y, y, alpha)
 
 
-@kernel("convolution.cu", outputs=3, types=_SPLIT, optional="partials tickets saved")
+@kernel("convolution.cu", outputs=3, types=_SPLIT, optional="partials tickets saved", workspace="partials", tickets="tickets")
 def conv2d_backward_input(dx, partials, tickets, dy, w, saved, *, window, activation, alpha, cut=None):
     """dx = (w over the windows of dy) * act'(saved).  dy (n, o, p, q), w as in forward, saved and dx of the shape of x."""
     if not _by_onednn("backward_data", (dx,), (dy, w), dx, dy, window):
@@ -305,7 +305,10 @@ def conv2d_backward_input(dx, partials, tickets, dy, w, saved, *, window, activa
     ACTIVATIONS[activation].backward(dx, dx, saved, alpha)
 
 
-@kernel("convolution.cu", outputs=4, types={**_SPLIT, "scale": "A"}, optional="dw db partials tickets x scale")
+@kernel(
+    "convolution.cu", outputs=4, types={**_SPLIT, "scale": "A"}, optional="dw db partials tickets x scale",
+    workspace="partials", tickets="tickets",
+)  # fmt: skip
 def conv2d_backward_weight(dw, db, partials, tickets, dy, x, scale, *, window, cut=None):
     """dw = scale * (dy over the windows of x), db = scale * (sums of dy by channel).
 

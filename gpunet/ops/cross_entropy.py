@@ -83,6 +83,9 @@ def _row_starts(rows: int, columns: int) -> numpy.ndarray:
     types={"factor": "A", "partials": "A", "ticket": "uint32", "fault": "int64", "labels": "int64"},
     optional="factor partials ticket fault",
     reads_values=True,
+    updates="fault",
+    workspace="partials",
+    tickets="ticket",
 )
 def cross_entropy_labels(value, dx, factor, partials, ticket, fault, logits, labels, *, reduction, ignore_index, code):
     """value = reduction of log sum exp(row) - row[label]; dx = softmax - one_hot; factor (1,) = 1 / counted rows.
@@ -215,6 +218,8 @@ def _(value, dx, factor, partials, ticket, fault, logits, labels, *, reduction, 
     outputs=5,
     types={"factor": "A", "partials": "A", "ticket": "uint32"},
     optional="factor partials ticket",
+    workspace="partials",
+    tickets="ticket",
 )
 def cross_entropy_soft(value, dx, factor, partials, ticket, logits, targets, *, reduction):
     """value = reduction of -sum_c target_c log softmax_c; dx = softmax * sum(target) - target; factor (1,) = 1/n.

@@ -44,7 +44,7 @@ _CHUNK = 16384  # elements of a pass of the twin, so that their random words sta
 
 @kernel(
     "dropout.cu", outputs=3, types={"start": "uint64", "state": "uint64", "ticket": "uint32"}, optional="start ticket",
-    reads_values=True,
+    reads_values=True, updates="state", tickets="ticket",
 )  # fmt: skip
 def dropout_drawn(y, start, state, ticket, x, *, probability, scale, advances):
     """y = x * scale with ``probability``, else x * 0, by the numbers of ``random_bernoulli`` at ``state``.

@@ -123,7 +123,8 @@ def translate_index_error(error: IndexError, name: str, shape: tuple[int, ...], 
 @kernel(
     "index.cu", outputs=2, types={"positions": "int64", "fault": "int64", "index": "int64"}, optional="positions",
     reads_values=True,
-)
+    updates="positions fault",
+)  # fmt: skip
 def index_positions(
     positions, fault, index, *, count, size, repeat, length, span, inner, continues, wraps, code, detail
 ):  # fmt: skip
@@ -194,7 +195,10 @@ def _(out, x, positions, *, size, inner, itemsize, fill):
     return Geometry(elementwise_grid(total), 256, scalars, (C_TYPES[_word(itemsize).name],))
 
 
-@kernel("index.cu", outputs=1, types={"x": "uint8", "values": "uint8", "positions": "int64", "order": "int64"}, reads_values=True)
+@kernel(
+    "index.cu", outputs=1, types={"x": "uint8", "values": "uint8", "positions": "int64", "order": "int64"}, reads_values=True,
+    updates="x",
+)  # fmt: skip
 def scatter_rows(x, values, positions, order, *, size, inner, itemsize):
     """x[:, positions[j]] = values[:, order[j]]; of equal positions the last one counts, and -1 writes nothing.
 
@@ -218,7 +222,7 @@ def _(x, values, positions, order, *, size, inner, itemsize):
     return Geometry(elementwise_grid(total), 256, scalars, (C_TYPES[_word(itemsize).name],))
 
 
-@kernel("scatter.cu", outputs=1, types={"positions": "int64", "order": "int64"}, reads_values=True)
+@kernel("scatter.cu", outputs=1, types={"positions": "int64", "order": "int64"}, reads_values=True, updates="out")
 def add_rows(out, values, positions, order):
     """out[:, positions[j]] += values[:, order[j]], summed in the order of j for equal positions; -1 adds nothing.
 

@@ -38,7 +38,7 @@ __all__ = ["linear"]
 _SPLIT = {"partials": "A", "tickets": "uint32"}
 
 
-@kernel("linear.cu", outputs=4, types=_SPLIT, optional="z partials tickets b")
+@kernel("linear.cu", outputs=4, types=_SPLIT, optional="z partials tickets b", workspace="partials", tickets="tickets")
 def linear_forward(y, z, partials, tickets, x, w, b, *, activation, alpha, cut=None):
     """y = act(x w^T + b).  x (n, i), w (o, i), b (o,) -> y (n, o); z (n, o), the pre-activation, or None.
 
@@ -53,14 +53,17 @@ def linear_forward(y, z, partials, tickets, x, w, b, *, activation, alpha, cut=N
     ACTIVATIONS[activation].forward(y, y, alpha)
 
 
-@kernel("linear.cu", outputs=3, types=_SPLIT, optional="partials tickets saved")
+@kernel("linear.cu", outputs=3, types=_SPLIT, optional="partials tickets saved", workspace="partials", tickets="tickets")
 def linear_backward_input(dx, partials, tickets, dy, w, saved, *, activation, alpha, cut=None):
     """dx = (dy w) * act'(saved).  dy (n, o), w (o, i), saved (n, i) -> dx (n, i)."""
     blas.dot(dy, w, out=dx)
     ACTIVATIONS[activation].backward(dx, dx, saved, alpha)
 
 
-@kernel("linear.cu", outputs=4, types={**_SPLIT, "scale": "A"}, optional="dw db partials tickets x scale")
+@kernel(
+    "linear.cu", outputs=4, types={**_SPLIT, "scale": "A"}, optional="dw db partials tickets x scale",
+    workspace="partials", tickets="tickets",
+)  # fmt: skip
 def linear_backward_weight(dw, db, partials, tickets, dy, x, scale, *, cut=None):
     """dw = scale * dy^T x, db = scale * column sums of dy.  dy (n, o), x (n, i), scale (1,) -> dw (o, i), db (o,).
 

@@ -24,6 +24,7 @@ _ROWS_OF_PARTIAL = 8
     },
     optional="factor losses ticket fault partials tickets b",
     reads_values=True,
+    updates="fault", workspace="losses partials", tickets="ticket tickets",
 )  # fmt: skip
 def linear_forward_loss(
     y, value, dx, factor, losses, ticket, fault, partials, tickets, x, w, b, labels, *, reduction, ignore_index, code, cut=None

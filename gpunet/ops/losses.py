@@ -275,7 +275,10 @@ def reduce_losses(value, factor, each, count, reduction):
             total *= factor.reshape(()) if count else numpy.nan
 
 
-@kernel("losses.cu", outputs=5, types={"factor": "A", "partials": "A", "ticket": "uint32"}, optional="factor partials ticket")
+@kernel(
+    "losses.cu", outputs=5, types={"factor": "A", "partials": "A", "ticket": "uint32"}, optional="factor partials ticket",
+    workspace="partials", tickets="ticket",
+)  # fmt: skip
 def elementwise_loss(value, dx, factor, partials, ticket, x, y, *, loss, reduction, delta):
     """value = reduction of loss(x, y); dx = d loss / d x of each element; factor (1,) = 1/count for "mean".
 

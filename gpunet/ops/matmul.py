@@ -24,7 +24,10 @@ from gpunet.ops.shape import _reshape
 __all__ = ["bmm", "dot", "matmul", "mm"]
 
 
-@kernel("matmul.cu", outputs=3, types={"partials": "A", "tickets": "uint32"}, optional="partials tickets", strided="a b")
+@kernel(
+    "matmul.cu", outputs=3, types={"partials": "A", "tickets": "uint32"}, optional="partials tickets", strided="a b",
+    workspace="partials", tickets="tickets",
+)  # fmt: skip
 def matmul_forward(out, partials, tickets, a, b, *, cut=None):
     """out[j] = a[j] b[j].  a (j, m, k), b (j, k, n), of any strides (also 0 and negative) -> out (j, m, n).
 

@@ -169,6 +169,7 @@ def group_norm_backward_input(dx, dy, x, w, mean, rstd, *, groups):
 @kernel(
     "normalization.cu", outputs=5, optional="dw db sums partials tickets mean scale",
     types={"sums": "A", "partials": "A", "tickets": "uint32", "mean": "A", "rstd": "A", "scale": "A"},
+    workspace="partials", tickets="tickets",
 )  # fmt: skip
 def norm_backward_weight(dw, db, sums, partials, tickets, dy, x, mean, rstd, scale, *, groups):
     """dw = scale sum of (dy (x - mean) rstd), db = scale sum of dy, of each channel of x and dy (n, c, s).

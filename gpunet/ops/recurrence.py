@@ -42,7 +42,7 @@ def _start(state: ndarray | None, initial: ndarray | None) -> None:
         numpy.copyto(state, 0 if initial is None else initial)
 
 
-@kernel("recurrence.cu", outputs=5, types={"starts": "int64"}, optional="cn inner b h0 c0", reads_values=True)
+@kernel("recurrence.cu", outputs=5, types={"starts": "int64"}, optional="cn inner b h0 c0", reads_values=True, updates="gates")
 def recurrence_forward(y, hn, cn, gates, inner, w, b, h0, c0, starts, *, cell, reverse):
     """All steps of one direction of a layer.
 

@@ -193,6 +193,7 @@ def held_states(net: Net, itemsize: int, num_states: int, limit: int) -> int | N
     optional="first_states second_states third_states steps streams fault targets labels order active kept masks",
     capacities=(CAPACITY,),
     reads_values=True,
+    updates="params first_states second_states third_states steps streams fault",
 )  # fmt: skip
 def small_net_steps(
     params, first_states, second_states, third_states, steps, grads, streams, losses, fault, x, targets, labels, order,

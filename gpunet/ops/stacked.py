@@ -37,7 +37,7 @@ def is_active(active: Any, net: int) -> bool:
     return active is None or bool(active[net])
 
 
-@kernel("stacked.cu", outputs=2, types=_ACTIVE, optional="packed b active", reads_values=True)
+@kernel("stacked.cu", outputs=2, types=_ACTIVE, optional="packed b active", reads_values=True, workspace="packed")
 def stacked_linear_forward(y, packed, x, w, b, active, *, cut=None):
     """y[s] = x[s] w[s]^T + b[s].  x (nets, n, i) or (n, i), w (nets, o, i), b (nets, o), active (nets,) -> y (nets, n, o).
 

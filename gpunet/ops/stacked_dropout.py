@@ -21,8 +21,9 @@ def _scale(kept: Any) -> float:
 
 
 @kernel(
-    "stacked.cu", outputs=3, types={"start": "uint64", "state": "uint64", "kept": "int64"}, optional="start", reads_values=True
-)
+    "stacked.cu", outputs=3, types={"start": "uint64", "state": "uint64", "kept": "int64"}, optional="start", reads_values=True,
+    updates="state",
+)  # fmt: skip
 def stacked_dropout(y, start, state, x, kept, *, advances):
     """y[s] = x[s] * 2^32 / kept[s] where a number of 32 bits is below kept[s], else x[s] * 0; x (nets, ...), kept (nets,).
 

@@ -44,6 +44,8 @@ class Update(NamedTuple):
     },
     optional="params first_states second_states third_states steps scale hyperparameters ticket",
     capacities=(CAPACITY,),
+    updates="params first_states second_states third_states steps", workspace="partials",
+    tickets="tickets ticket",
 )  # fmt: skip
 def linear_backward_weights(
     grads, params, first_states, second_states, third_states, steps, partials, tickets, dys, xs, scale, hyperparameters, ticket,

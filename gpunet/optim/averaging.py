@@ -16,7 +16,7 @@ from gpunet.launch.memory import chunks, scratch
 from gpunet.optim.update import elements, scalars
 
 
-@list_kernel("optimizers.cu", outputs=1, lists=2, types={"weight": "float64"})
+@list_kernel("optimizers.cu", outputs=1, lists=2, types={"weight": "float64"}, updates="averages")
 def average_step(averages, values, weight):
     """averages = (1 - weight) averages + weight values.
 

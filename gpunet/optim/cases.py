@@ -139,7 +139,7 @@ def _launch(s: Samples, rule: Rule, variant: Variant, draw: Callable[..., list[n
 def _add_facts(rule: Rule) -> None:
     """Add cases, cost and equivalent to the kernel of a rule."""
     kernel = rule.kernel
-    kernel.describe(is_hot=True, updates=" ".join(kernel.parameters[: kernel.outputs]))
+    kernel.describe(is_hot=True)
 
     @kernel.cases("edge")
     def _(s: Samples) -> Iterator[Any]:
@@ -242,9 +242,6 @@ def _(s: Samples) -> Iterator[Any]:
         yield _with_gradients(s, adam, adam.variants[0], WHOLE_LAYERS, tile, math, 0)
 
 
-average_step.describe(updates="averages")
-
-
 @average_step.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
     for shapes, weight in zip(TENSORS, (0.25, 0.75, 1.0)):
@@ -269,7 +266,7 @@ def _(torch, averages, values, weight):
     return lambda: torch._foreach_lerp_(averages, values, 0.001)
 
 
-unscale_gradients.describe(is_hot=True, updates="grads found", workspace="partials")
+unscale_gradients.describe(is_hot=True)
 
 
 def _scaled(s: Samples, grads: list[numpy.ndarray], scale: float, before: float) -> list[Any]:
@@ -313,9 +310,6 @@ def _(torch, grads, found, partials, ticket, scale, *, first):
     return lambda: torch._amp_foreach_non_finite_check_and_unscale_(grads, flag, 1.0 / scale)
 
 
-update_scale.describe(updates="scale counters record")
-
-
 @update_scale.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
     largest = 3.0e38
@@ -356,9 +350,6 @@ _SCHEDULES: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]] = {
     ),
     "anneal": (((0.05, 4, 0), (0.05, 4, 1), (0.05, 0, 1)), (-1, 0, 2, 3, 4, 6)),
 }
-
-
-schedule_step.describe(updates="rate momentum state")
 
 
 @schedule_step.cases("edge")

@@ -20,8 +20,8 @@ SCALERS: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 @list_kernel(
     "scaling.cu", outputs=3, lists=1, types={"found": "float64", "partials": "uint32", "ticket": "uint32", "scale": "float32"},
-    optional="partials ticket",
-)
+    optional="partials ticket", updates="grads found", workspace="partials", tickets="ticket",
+)  # fmt: skip
 def unscale_gradients(grads, found, partials, ticket, scale, *, first):
     """g /= scale;  found (1,) = 1 if an element of any g was infinite or NaN, else 0 if ``first``, else as it was."""
     dtype = grads[0].dtype
@@ -46,7 +46,8 @@ def _(grads, found, partials, ticket, scale, *, first):
 @kernel(
     "scaling.cu", outputs=3, types={"scale": "float32", "counters": "int64", "record": "int64", "found": "float64"},
     optional="record", reads_values=True,
-)
+    updates="scale counters record",
+)  # fmt: skip
 def update_scale(scale, counters, record, found, *, growth, backoff, interval, max_skips, number):
     """Multiply the scale by ``backoff`` if ``found`` is not 0, else by ``growth`` in each ``interval``-th step in a row.
 

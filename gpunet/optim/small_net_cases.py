@@ -19,7 +19,7 @@ from gpunet.optim.sgd import sgd_step
 from gpunet.optim.stacked import stacked_adam_factors, stacked_sgd_step
 
 small_net_steps.describe(
-    is_hot=True, updates="params first_states second_states third_states steps streams fault",
+    is_hot=True,
     floors={("float, *", "*"): Floor(0.7, 1.6)},
     waste={
         "banks": "copies between tensors and the wider rows in shared memory, once a launch; products with ragged edges",

@@ -46,7 +46,7 @@ def _columns(numbers: Any, dtype: Any) -> list[Any]:
     return [numbers[:, k : k + 1].astype(dtype) for k in range(numbers.shape[1])]
 
 
-@kernel("stacked_optimizers.cu", outputs=2, types=_TYPES, optional="velocity active", reads_values=True)
+@kernel("stacked_optimizers.cu", outputs=2, types=_TYPES, optional="velocity active", reads_values=True, updates="p velocity")
 def stacked_sgd_step(p, velocity, g, numbers, active, *, nesterov):
     """g += decay p;  velocity = momentum velocity + g;  p -= lr velocity, or with nesterov lr (g + momentum velocity).
 
@@ -72,7 +72,7 @@ def stacked_sgd_step(p, velocity, g, numbers, active, *, nesterov):
     _assign(of_p, change, active)
 
 
-@kernel("stacked_optimizers.cu", outputs=2, types=_TYPES, optional="active", reads_values=True)
+@kernel("stacked_optimizers.cu", outputs=2, types=_TYPES, optional="active", reads_values=True, updates="factors powers")
 def stacked_adam_factors(factors, powers, numbers, active, *, decoupled):
     """The numbers of a step of Adam, for each net; powers (nets, 2), those of the betas, are multiplied by them first.
 
@@ -88,7 +88,7 @@ def stacked_adam_factors(factors, powers, numbers, active, *, decoupled):
     _assign(factors, numpy.stack(columns, 1), active)
 
 
-@kernel("stacked_optimizers.cu", outputs=3, types=_TYPES, optional="active", reads_values=True)
+@kernel("stacked_optimizers.cu", outputs=3, types=_TYPES, optional="active", reads_values=True, updates="p average square")
 def stacked_adam_step(p, average, square, g, factors, active):
     """A step of Adam: p, its averages and g (nets, ...), with the numbers of :func:`stacked_adam_factors`; active (nets,)."""
     of_p, of_average, of_square, of_g = _rows(p, average, square, g)

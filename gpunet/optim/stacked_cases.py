@@ -16,13 +16,10 @@ _NETS = 3
 _ACTIVE: tuple[Any, ...] = (None, numpy.array([1, 0, 1]))
 _SHAPES = ((1,), (7, 9), (300,), (0,))
 
-stacked_sgd_step.describe(updates="p velocity", waste={"reads": "each block reads the few numbers of its net"})
+stacked_sgd_step.describe(waste={"reads": "each block reads the few numbers of its net"})
 stacked_adam_factors.describe(
-    updates="factors powers", waste={"reads writes": "a thread reads and writes the few numbers of a net one after the other"}
+    waste={"reads writes": "a thread reads and writes the few numbers of a net one after the other"}
 )
-stacked_adam_step.describe(updates="p average square")
-
-
 def _sgd(s: Samples, nets: int, shape: tuple[int, ...], has_velocity: bool, active: Any) -> list[Any]:
     numbers = numpy.tile([[0.1, 0.9, 0.05], [0.01, 0.0, 0.0], [1.0, 0.5, 0.1]], (-(-nets // 3), 1))[:nets]
     velocity = s.normal(nets, *shape) if has_velocity else None

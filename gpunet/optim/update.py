@@ -40,7 +40,10 @@ def update_kernel(*, counters: str = "steps", optional: str = "", flags: str = "
         names = [*inspect.signature(twin).parameters]
         lists = names.index("hyperparameters")
         types = {name: "float64" for name in (*counters.split(), "hyperparameters", "skip")} | {"ticket": "uint32"}
-        declared = list_kernel("optimizers.cu", outputs=lists - 1, lists=lists, types=types, optional=f"{optional} skip ticket")
+        declared = list_kernel(
+            "optimizers.cu", outputs=lists - 1, lists=lists, types=types, optional=f"{optional} skip ticket",
+            updates=" ".join(names[: lists - 1]), tickets="ticket",
+        )  # fmt: skip
         made = declared(_skippable(twin, names.index("skip"), lists - 1))
 
         @made.geometry

@@ -73,7 +73,7 @@ def _map_arrays(function: Callable[[str, Any], Any], case: Case) -> list[Any]:
 
 def _written(kernel: Kernel) -> set[str]:
     """Names of the arrays that a launch may write."""
-    return {*kernel.parameters[: kernel.outputs], "ticket"}
+    return {*kernel.parameters[: kernel.outputs]} | kernel.tickets
 
 
 def _poison(array: numpy.ndarray, round: int) -> None:
@@ -100,7 +100,8 @@ class _Placed:
         host = numpy.empty(base.size + 2 * _GUARD, base.dtype)
         host.view(numpy.uint8).fill(_GUARD_BYTE)
         inside = host[_GUARD : _GUARD + base.size]
-        if name in _written(self.case.kernel) - self.case.kernel.updates:
+        kernel = self.case.kernel
+        if name in _written(kernel) - kernel.updates - kernel.tickets:
             _poison(inside, self._round)
         else:
             inside[...] = base.reshape(-1)

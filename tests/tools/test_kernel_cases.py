@@ -39,5 +39,3 @@ def test_facts_are_checked_when_they_are_stated() -> None:
     kernel = next(iter(KERNELS.values()))
     with pytest.raises(AssertionError):
         kernel.cases("edgy")
-    with pytest.raises(AssertionError):
-        kernel.describe(updates="no_such_parameter")

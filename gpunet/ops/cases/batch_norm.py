@@ -35,8 +35,6 @@ def _statistics(s: Samples, shape: tuple[int, ...], momentum: float | None, is_r
 
 batch_norm_statistics.describe(
     is_hot=True,
-    updates="running_mean running_var batches tickets",
-    workspace="partials",
     spills={("*, 1>", "*"): "8 bytes; ptxas limits the registers to reach full occupancy"},
 )
 

@@ -26,9 +26,6 @@ def _two_gradients(s: Samples, *values: float) -> list[numpy.ndarray]:
     return grads
 
 
-gradient_norm.describe(updates="grads norm", workspace="partials")
-
-
 @gradient_norm.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
     ends = ((True, True), (True, False), (False, False), (False, True))
@@ -67,9 +64,6 @@ def _(grads, norm, partials, ticket, *, order, first, last):
     return Cost(2 * num_elements(grads), num_bytes(grads, norm))
 
 
-clip_by_norm.describe(updates="grads")
-
-
 @clip_by_norm.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
     for shapes, max_norm in itertools.product(TENSORS, (0.0, 0.05, 5.0)):
@@ -90,9 +84,6 @@ def _(s: Samples) -> Iterator[Any]:
 @clip_by_norm.cost
 def _(grads, norm, *, max_norm):
     return Cost(num_elements(grads), 2 * num_bytes(grads) + num_bytes(norm))
-
-
-clip_by_value.describe(updates="grads")
 
 
 @clip_by_value.cases("edge")

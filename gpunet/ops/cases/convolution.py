@@ -94,7 +94,7 @@ def _cut(
     return cut(tile, slices, *product(a, b, of))
 
 
-conv2d_forward.describe(is_hot=True, updates="tickets", workspace="partials", spills=_SPILLS, waste=_WASTE)
+conv2d_forward.describe(is_hot=True, spills=_SPILLS, waste=_WASTE)
 
 
 @conv2d_forward.cases("edge")
@@ -153,7 +153,7 @@ def _(torch, y, z, partials, tickets, x, w, b, *, window, activation, alpha):
     return lambda: torch.conv2d(x, w, b, *options).relu_()
 
 
-conv2d_backward_input.describe(is_hot=True, updates="tickets", workspace="partials", spills=_SPILLS, waste=_WASTE)
+conv2d_backward_input.describe(is_hot=True, spills=_SPILLS, waste=_WASTE)
 
 
 @conv2d_backward_input.cases("edge")
@@ -213,7 +213,7 @@ def _(torch, dx, partials, tickets, dy, w, saved, *, window, activation, alpha):
     return lambda: torch.ops.aten.threshold_backward(_backward_of_torch(torch, dy, dx, w, window, mask)[0], saved, 0)
 
 
-conv2d_backward_weight.describe(is_hot=True, updates="tickets", workspace="partials", spills=_SPILLS, waste=_WASTE)
+conv2d_backward_weight.describe(is_hot=True, spills=_SPILLS, waste=_WASTE)
 
 
 @conv2d_backward_weight.cases("edge")

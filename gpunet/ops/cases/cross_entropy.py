@@ -54,8 +54,6 @@ def _labels_case(
 
 cross_entropy_labels.describe(
     is_hot=True,
-    updates="fault",
-    workspace="partials",
     spills={("float, *", "sm_100a"): "4 bytes; ptxas limits the registers to reach full occupancy"},
 )
 
@@ -118,7 +116,7 @@ def _(torch, value, dx, factor, partials, ticket, fault, logits, labels, *, redu
     return value_and_gradient(torch, torch.nn.functional.cross_entropy, logits, labels)
 
 
-cross_entropy_soft.describe(is_hot=True, workspace="partials")
+cross_entropy_soft.describe(is_hot=True)
 
 
 @cross_entropy_soft.cases("edge")

@@ -12,8 +12,6 @@ from gpunet.ops.cases.case import COUNTS, Samples, unaligned
 from gpunet.ops.cases.random import STATES, first_half
 from gpunet.ops.dropout import dropout_apply, dropout_drawn
 
-dropout_drawn.describe(updates="state")
-
 
 def _drawn(s: Samples, count: int, state: tuple[int, int], advances: bool, is_marked: bool) -> list[Any]:
     start, ticket = (numpy.zeros(2, "uint64") if is_marked else None), (numpy.zeros(1, "uint32") if advances else None)

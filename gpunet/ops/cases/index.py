@@ -24,7 +24,6 @@ def _sorted_positions(s: Samples, places: int, count: int, skipped: int = 0) -> 
 
 
 add_rows.describe(
-    updates="out",
     waste={"reads writes": "the indices scatter the destinations; one thread adds all terms of a destination"},
 )
 
@@ -52,9 +51,6 @@ def _(out, values, positions, order):
 
 #: (elements, size, repeat, length, span, inner): a vector, one of two index arrays, gather along a middle dimension.
 _INDICES = ((1, 3, 1, 1, 1, 1), (300, 7, 1, 300, 300, 1), (600, 5, 30, 20, 600, 1), (600, 4, 1, 600, 30, 5))
-
-
-index_positions.describe(updates="fault positions")
 
 
 @index_positions.cases("edge")
@@ -158,7 +154,6 @@ def _(out, x, positions, *, size, inner, itemsize, fill):
 
 
 scatter_rows.describe(
-    updates="x",
     waste={"reads writes": "the indices choose the destinations; rows of elements are written whole"},
 )
 

@@ -73,7 +73,7 @@ _SPILLS = {
     "two blocks per multiprocessor leave",
 }
 
-linear_forward.describe(is_hot=True, updates="tickets", workspace="partials", floors=_FORWARD_FLOORS, spills=_SPILLS)
+linear_forward.describe(is_hot=True, floors=_FORWARD_FLOORS, spills=_SPILLS)
 
 
 @linear_forward.cases("edge")
@@ -122,7 +122,7 @@ def _(torch, y, z, partials, tickets, x, w, b, *, activation, alpha):
     return lambda: torch.addmm(b, x, w.T, out=y).relu_()
 
 
-linear_backward_input.describe(is_hot=True, updates="tickets", workspace="partials", floors=FLOORS, spills=_SPILLS)
+linear_backward_input.describe(is_hot=True, floors=FLOORS, spills=_SPILLS)
 
 
 @linear_backward_input.cases("edge")
@@ -178,7 +178,7 @@ def _weight_in_tf32(dw, db, partials, tickets, dy, x, scale, *, cut=None):
         linear_backward_weight.twin(None, db, None, None, dy, None, scale)
 
 
-linear_backward_weight.describe(is_hot=True, updates="tickets", workspace="partials", floors=FLOORS)
+linear_backward_weight.describe(is_hot=True, floors=FLOORS)
 
 
 @linear_backward_weight.cases("edge")

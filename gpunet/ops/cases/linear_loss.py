@@ -24,7 +24,7 @@ _FLOORS = {
 }
 
 linear_forward_loss.describe(
-    is_hot=True, updates="fault tickets", workspace="losses partials", floors=_FLOORS,
+    is_hot=True, floors=_FLOORS,
     spills={
         ("float, 128, 128, *", "sm_75 sm_100a sm_120"): "12 to 32 bytes; the product takes the last of the 128 registers that "
         "two blocks per multiprocessor leave",

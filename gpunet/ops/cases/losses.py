@@ -31,9 +31,6 @@ def value_and_gradient(torch: Any, loss: Callable[..., Any], x: Any, y: Any) -> 
     return lambda: torch.autograd.grad(loss(x, y), x)
 
 
-elementwise_loss.describe(workspace="partials")
-
-
 def _operands(s: Samples, loss: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
     """x and y in the domain of a loss; one element of each loss of the difference is a tie, and one probability is 0."""
     x, y = 2 * s.normal(*shape), s.normal(*shape)

@@ -20,8 +20,6 @@ _SPILLS = (
 
 matmul_forward.describe(
     is_hot=True,
-    updates="tickets",
-    workspace="partials",
     spills={
         ("*, 128, 128, *", "*"): _SPILLS.format(registers=128, blocks="two"),
         ("*", "sm_100a sm_120"): _SPILLS.format(registers=168, blocks="six"),

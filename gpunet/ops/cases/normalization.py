@@ -164,7 +164,7 @@ def _weight(
     return label, [*arrays, s.normal(*shape), x, *_statistics(s, x, groups, is_centred), scale], {"groups": groups}
 
 
-norm_backward_weight.describe(is_hot=True, updates="tickets", workspace="partials")
+norm_backward_weight.describe(is_hot=True)
 
 
 @norm_backward_weight.cases("edge")

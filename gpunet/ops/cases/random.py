@@ -104,7 +104,7 @@ def _(torch, out, state, *, rate):
 
 
 random_choice.describe(
-    workspace="cumulative", waste={"reads": "each sample searches the sums of its row, one element of a sector at a time"}
+    waste={"reads": "each sample searches the sums of its row, one element of a sector at a time"}
 )
 
 
@@ -189,9 +189,6 @@ def _(mask, state, *, probability):
 @random_bernoulli.equivalent
 def _(torch, mask, state, *, probability):
     return lambda: mask.bernoulli_(probability)
-
-
-random_advance.describe(updates="state")
 
 
 @random_advance.cases("edge")

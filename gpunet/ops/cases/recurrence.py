@@ -86,7 +86,7 @@ def _label(cell: str, sizes: _Sizes, reverse: bool = False) -> str:
 #: At most six registers.
 _SPILLS = {("*", "*"): "NVRTC keeps to 40 or 64 registers per thread, for more warps, where a block of 512 threads might take 128"}
 
-recurrence_forward.describe(is_hot=True, updates="gates", spills=_SPILLS)
+recurrence_forward.describe(is_hot=True, spills=_SPILLS)
 
 
 @recurrence_forward.cases("edge")

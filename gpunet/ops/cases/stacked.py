@@ -37,9 +37,6 @@ def _label(size: tuple[int, int, int], chosen: Cut, active: Any, more: str = "")
     return f"{_NETS} nets of {size}, tiles of {chosen.rows} x {chosen.columns}{stopped}{more}"
 
 
-stacked_linear_forward.describe(workspace="packed")
-
-
 def _forward(s: Samples, size: tuple[int, int, int], active: Any, is_shared: bool, has_b: bool) -> list[Any]:
     n, o, i = size
     x = s.normal(n, i) if is_shared else s.normal(_NETS, n, i)
@@ -168,7 +165,7 @@ def _(torch, value, each, active):
 
 
 stacked_dropout.describe(
-    updates="state", waste={"reads writes": "a thread draws the numbers of eight adjacent elements, and visits one after the other"}
+    waste={"reads writes": "a thread draws the numbers of eight adjacent elements, and visits one after the other"}
 )
 
 

@@ -51,7 +51,7 @@ _FLOORS = {
 }
 
 linear_backward_weights.describe(
-    is_hot=True, updates="params first_states second_states third_states steps tickets", workspace="partials", floors=_FLOORS,
+    is_hot=True, floors=_FLOORS,
     spills={
         (pattern, "*"): "around the main loops; the one that takes packs of any width has no register to spare"
         for pattern in ("*, 128, 128, *", "*, 128, 32, *", "*, 32, 128, *", "*, 64, 64, Simt, *")

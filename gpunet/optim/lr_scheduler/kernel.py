@@ -108,6 +108,7 @@ NOT_RESET = (*NOT_RECURSIVE, "anneal")
     outputs=3,
     types=dict.fromkeys(("state", "constants", "position"), "float64"),
     optional="momentum position",
+    updates="rate momentum state",
 )
 def schedule_step(rate, momentum, state, constants, position, *, kind, low, high):
     """Advance the step count by one, and compute the learning rate and the momentum of the new step.
