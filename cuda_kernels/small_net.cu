@@ -50,11 +50,12 @@ __global__ void __launch_bounds__(THREADS, 1) small_net_steps(
       const NetLayer& layer = net.of[number];
       copy_list(layer, layer.parameters, PARAMS, direction);
       if (decltype(direction)::BACK) copy_list(layer, layer.gradients, GRADS, direction);
-      if (!HELD) continue;
+      if constexpr (HELD) {
 #pragma unroll
-      for (int k = 0; k < STATES; k++)
-        if (Rule::uses(k))
-          copy_list(layer, layer.states + k * layer.outputs * stride_of(layer.inputs), FIRST_STATE + k, direction);
+        for (int k = 0; k < STATES; k++)
+          if (Rule::uses(k))
+            copy_list(layer, layer.states + k * layer.outputs * stride_of(layer.inputs), FIRST_STATE + k, direction);
+      }
     }
   };
   auto start_batch = [&](int step) {
