@@ -19,6 +19,7 @@ __all__ = ["ParquetDataset"]
 
 #: Files that stay open.
 _MAX_OPEN = 8
+_LARGEST_TARGET = numpy.iinfo(numpy.int64).max
 
 
 class ParquetDataset(BlockDataset):
@@ -115,7 +116,13 @@ class ParquetDataset(BlockDataset):
                 arrays[0][:, at : at + column.width] = values
                 at += column.width
             for array, column in zip(arrays[1:], self._target):
-                array[...] = _values(place, table.column(column.name).slice(start, stop - start), column).reshape(array.shape)
+                values = _values(place, table.column(column.name).slice(start, stop - start), column)
+                if column.is_exact and values.size and values.max() > _LARGEST_TARGET:
+                    raise DataError(
+                        f"{place}, column {shown(column.name)}: {values.max()} is greater than {_LARGEST_TARGET}, the largest int64, "
+                        "which targets of integers are; write smaller codes, or cast the column to floating-point numbers before"
+                    )
+                array[...] = values.reshape(array.shape)
 
 
 class _Column(NamedTuple):

@@ -114,6 +114,16 @@ def test_refused_columns(tmp_path: Path, changes: Any, options: Any, match: str)
         ParquetDataset(write(tmp_path, **changes), **{"columns": ["a", "b"], "target": "y", **options})
 
 
+def test_targets_beyond_int64_are_refused(tmp_path: Path) -> None:
+    codes = pyarrow.array([3, 2**63 - 1, 2**63], pyarrow.uint64())
+    parquet.write_table(pyarrow.table({"x": [0.0, 1.0, 2.0], "y": codes}), tmp_path / "data.parquet")
+    rows = ParquetDataset(tmp_path / "data.parquet", target="y")
+    with pytest.raises(DataError, match=r"column 'y': 9223372036854775808 is greater than 9223372036854775807"):
+        rows[2]
+    parquet.write_table(pyarrow.table({"x": [0.0, 1.0], "y": codes[:2]}), tmp_path / "data.parquet")
+    assert ParquetDataset(tmp_path / "data.parquet", target="y")[1][1].item() == 2**63 - 1
+
+
 def test_lists_of_any_size_are_refused(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"x": [[1.0], [2.0, 3.0]]}), tmp_path / "data.parquet")
     with pytest.raises(DataError, match=r"column 'x': its type is list<.*>; expected numbers .*: cast it to a list of a fixed"):
