@@ -119,8 +119,8 @@ class ParquetDataset(BlockDataset):
                 values = _values(place, table.column(column.name).slice(start, stop - start), column)
                 if column.is_exact and values.size and values.max() > _LARGEST_TARGET:
                     raise DataError(
-                        f"{place}, column {shown(column.name)}: {values.max()} is greater than {_LARGEST_TARGET}, the largest int64, "
-                        "which targets of integers are; write smaller codes, or cast the column to floating-point numbers before"
+                        f"{place}, column {shown(column.name)}: {values.max()} is greater than {_LARGEST_TARGET}, the largest "
+                        "int64, which targets of integers are; write smaller codes, or cast the column to floating-point numbers before"
                     )
                 array[...] = values.reshape(array.shape)
 
