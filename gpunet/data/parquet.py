@@ -120,7 +120,7 @@ class ParquetDataset(BlockDataset):
                 if column.is_exact and values.size and values.max() > _LARGEST_TARGET:
                     raise DataError(
                         f"{place}, column {shown(column.name)}: {values.max()} is greater than {_LARGEST_TARGET}, the largest "
-                        "int64, which targets of integers are; write smaller codes, or cast the column to floating-point numbers before"
+                        "int64, which targets of integers are; write smaller codes, or cast the column to floating-point numbers"
                     )
                 array[...] = values.reshape(array.shape)
 
