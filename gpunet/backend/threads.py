@@ -117,6 +117,10 @@ def get_num_threads() -> int:
 def set_num_threads(count: int) -> None:
     """Set the number of threads of captured steps on the CPU.  Results do not depend on it, to the last bit.
 
+    The library of NumPy's products has threads of its own, on whose number the last bits of products depend: set
+    ``OPENBLAS_NUM_THREADS`` before Python starts, or use ``threadpoolctl.threadpool_limits``.  One is fastest for small networks on
+    a machine with other work, since the threads of a product wait for each other.
+
     Raises:
         ArgumentError: ``count`` is not a positive whole number.
     """

@@ -128,6 +128,8 @@ def _existing(source: str | os.PathLike[str], expected: str) -> Path:
     except (OSError, ValueError) as error:  # such as a name that is too long, or contains a null character
         raise DataError(f"cannot read {str(source)!r}: {getattr(error, 'strerror', None) or error}") from None
     if not exists:
+        if path.suffix:
+            raise DataError(f"the file {str(source)!r} does not exist; expected {expected}")
         raise DataError(f"no data {str(source)!r}: expected {expected}")
     return path
 

@@ -90,6 +90,8 @@ def _of_model(options: Options) -> list[Section]:
     others = {"--layers": options.layers, "--weights": options.weights, "--biases": options.biases, "--input": options.input,
               "--target": options.target, "--html": options.html}  # fmt: skip
     given = [name for name, value in others.items() if value is not None]
+    if given == ["--html"]:
+        raise ArgumentError("--html shows a net of --layers and --weights, not that of --model; leave out --html for the text")
     if given:
         raise ArgumentError(f"{given[0]} describes a net, but --model {options.model} has one already; remove one of them")
     return derive_model(options.model, 1 if options.row is None else options.row, options.data)

@@ -40,6 +40,10 @@ class History:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __repr__(self) -> str:
+        best = "" if self.best_epoch is None else f", best: {self.best_epoch}"
+        return f"<History of {len(self)} epochs{best}{self.ending and ', '}{self.ending}>"
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.rows)
 

@@ -30,6 +30,7 @@ from gpunet.train.batches import Placement
 from gpunet.train.callbacks import Callback
 from gpunet.train.evaluation import evaluate_on, ratio
 from gpunet.train.figures import Figure, as_number, check_mergeable, figures_of, merged
+from gpunet.train.finite import explain_loss
 from gpunet.train.history import History
 from gpunet.train.interrupt import stop_on_interrupt
 from gpunet.train.keeping import everything_kept
@@ -507,12 +508,9 @@ class Trainer:
             return
         if "train" not in self._loaders["evaluation"] and not as_number(self._training.sums[1]):
             raise DataError(f"fit: no target of epoch {row['epoch']} counts in the loss: all are ignored, or there are no rows")
-        named = ((name, p) for name, p in self.model.named_parameters() if not p.isfinite().all().item())
-        name = next((f"; its parameter {name!r} is not finite" for name, _ in named), "")
-        rates = ", ".join(f"{group['lr']:g}" for group in self.optimizer.param_groups)
-        raise GpunetError(
-            f"the training loss became {row['train_loss']} in epoch {row['epoch']}: the network diverged{name}. Try a learning "
-            f"rate below {rates}, and check the data for extreme values"
+        train = self._loaders["train"]
+        raise explain_loss(
+            row["train_loss"], row["epoch"], self.model, self.optimizer, train, lambda batch: self._place(batch, "fit")
         )
 
     # -- weights

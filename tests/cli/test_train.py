@@ -31,7 +31,7 @@ for _package in ("safetensors", "sklearn", "matplotlib", "rich"):
         (["--loss", "bce"], "does not fit classification into 10 classes"),
         (["--data", "diabetes", "--loss", "bce"], "does not fit regression; expected one of mse, mae"),
         (["--data", "digit"], "no data 'digit': expected digits, breast-cancer, diabetes or the path"),
-        (["--data", "nowhere.csv"], "no data 'nowhere.csv'"),
+        (["--data", "nowhere.csv"], "the file 'nowhere.csv' does not exist"),
         (["--hidden", "128,x"], "--hidden '128,x'; expected positive integers"),
         (["--hidden", "0"], "--hidden '0'; expected positive integers"),
         (["--lr", "-1"], "--lr -1.0; expected a positive number"),

@@ -175,7 +175,7 @@ def test_sources_that_are_no_tables(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"birds\.parquet is damaged, or is no Parquet file: "):
             load(path)
-    with pytest.raises(DataError, match="no data 'nothing.parquet': expected the path of a .csv or .parquet file"):
+    with pytest.raises(DataError, match="the file 'nothing.parquet' does not exist; expected the path of a .csv or .parquet file"):
         load("nothing.parquet")
     with pytest.raises(DataError, match=r"data: got a list; expected a path, or a data frame of pandas, polars or pyarrow"):
         load([1, 2])

@@ -614,6 +614,29 @@ def test_predictions_of_a_saved_model(tmp_path: Path) -> None:
     assert bits(model) == bits(t.averaged) != bits(t.model)
 
 
+@pytest.mark.parametrize("of_targets", [False, True])
+@pytest.mark.parametrize("kind", ["tensors", "batches"])
+def test_a_loss_of_data_that_are_not_finite(kind: str, of_targets: bool) -> None:
+    """The message names the value, and where it is, and not the learning rate."""
+    x, y = gpunet.rand(8, 3), gpunet.rand(8, 1)
+    (y if of_targets else x)[5, 0] = math.inf if of_targets else math.nan
+    data = DataLoader(TensorDataset(x, y), 4) if kind == "tensors" else [(x[:4], y[:4]), (x[4:], y[4:])]
+    name, value, at = ("targets", "inf", 5) if of_targets else ("inputs", "nan", 5)
+    place = f"the {name} have" if kind == "tensors" else f"the {name} of batch 1 have"
+    at -= 0 if kind == "tensors" else 4
+    model = nn.Linear(3, 1)
+    message = rf"the training loss became (nan|inf) in epoch 1: {place} a value that is not finite, {value} at \[{at}, 0\]"
+    with pytest.raises(DataError, match=message):
+        gpunet.fit(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.01), data, epochs=2)
+
+
+def test_a_history_says_how_training_ended() -> None:
+    t = trainer(network())
+    assert repr(t.history) == "<History of 0 epochs>"
+    t.fit(loader(), epochs=2)
+    assert repr(t.history) == f"<History of 2 epochs, best: {t.history.best_epoch}, finished>"
+
+
 def test_a_network_that_diverges_is_told_so_by_the_loss() -> None:
     """Not by a metric, which refuses NaN; and NaN in the outputs makes a figure NaN, also after a resume."""
     model = network()
