@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         errors,
         estimators,
         fft,
+        func,
         interop,
         linalg,
         metrics,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from gpunet.captured.compile import *
     from gpunet.captured.step import *
     from gpunet.errors import OutOfMemoryError
+    from gpunet.func.batching import *
     from gpunet.interop.c import export_c
     from gpunet.launch.random import *
     from gpunet.launch.synchronize import *
@@ -176,7 +178,7 @@ _REEXPORTED = (
     "ops.complex_numbers", "ops.spectrogram", "ops.fill", "ops.copies", "ops.native", "ops.native_losses", "ops.recurrent_layers",
     "ops.bilinear", "ops.normalization", "ops.exchange", "ops.differences", "ops.segments", "ops.counts", "ops.older_linalg",
     "ops.low_rank", "ops.hash", "ops.control_flow", "autograd.anomaly", "backend.any_streams", "errors", "accelerator",
-    "sweeps.run", "interop.c",
+    "sweeps.run", "func.batching", "interop.c",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional or special.
 #: The import of interop takes long.
@@ -205,7 +207,7 @@ _STAR_SUBMODULES = ("cuda", "fft", "linalg", "nn", "ops", "optim", "special")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
     "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "cpu", "data", "diagnose", "distributed",
-    "distributions", "emulator", "errors", "estimators", "interop", "launch", "metrics", "models", "mps", "multiprocessing",
+    "distributions", "emulator", "errors", "estimators", "func", "interop", "launch", "metrics", "models", "mps", "multiprocessing",
     "onnx", "random", "sweeps", "testing", "tools", "train", "utils", "version", "vision",
 )  # fmt: skip
 

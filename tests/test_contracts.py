@@ -37,6 +37,7 @@ LAYERS = (
     "ops",
     "distributed",
     "nn optim",
+    "func",
     "captured",
     "data distributions",
     "metrics models vision",

@@ -51,15 +51,10 @@ def _leaves(tensors: Tensors, create_graph: bool) -> Tensors:
     return tuple(found)
 
 
-def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+def filled(like: Tensor, shape: tuple[int, ...], value: int) -> Tensor:
+    """A new tensor of this shape, with the dtype and the device of ``like``."""
     array = empty(shape, like.array.dtype, like.array)
-    FILL(array, value=0)
-    return make_tensor(array)
-
-
-def _ones(like: Tensor) -> Tensor:
-    array = empty(like.array.shape, like.array.dtype, like.array)
-    FILL(array, value=1)
+    FILL(array, value=value)
     return make_tensor(array)
 
 
@@ -77,7 +72,7 @@ def _vectors(function: str, name: str, v: Any, like: Tensors) -> Tensors:
     if v is None:
         if len(like) != 1 or like[0].array.size != 1:
             raise GradientError(f"{function}: v=None for {name} of shapes {[tuple(t.shape) for t in like]}; expected such vectors")
-        return (_ones(like[0]),)
+        return (filled(like[0], like[0].array.shape, 1),)
     vectors, _ = _as_tuple(function, "v", v)
     if [t.shape for t in vectors] != [t.shape for t in like]:
         raise ShapeError(
@@ -87,7 +82,7 @@ def _vectors(function: str, name: str, v: Any, like: Tensors) -> Tensors:
     return vectors
 
 
-def _gradients(
+def gradients_of(
     function: str, outputs: Tensors, inputs: Tensors, vectors: Tensors, create_graph: bool, strict: bool, retain_graph: bool = True
 ) -> list[Tensor]:
     """The gradient of each input, zeros where nothing depends on it.
@@ -105,7 +100,7 @@ def _gradients(
     if strict and None in [None if g is None else 0 for g in found]:
         position = next(i for i, g in enumerate(found) if g is None)
         raise GradientError(f"{function}: the result of func does not depend on input {position}; pass strict=False for zeros")
-    return [_zeros(x, x.array.shape) if g is None else g for g, x in zip(found, inputs)]
+    return [filled(x, x.array.shape, 0) if g is None else g for g, x in zip(found, inputs)]
 
 
 def _detached(tensors: Any, create_graph: bool) -> list[Tensor]:
@@ -132,7 +127,7 @@ def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
         leaves = _leaves(given, create_graph)
         outputs, outputs_are_tuple = _call("vjp", func, leaves)
         vectors = _vectors("vjp", "the result", v, outputs)
-        products = _gradients("vjp", outputs, leaves, vectors, create_graph, strict)
+        products = gradients_of("vjp", outputs, leaves, vectors, create_graph, strict)
     return _unpacked(_detached(outputs, create_graph), outputs_are_tuple), _unpacked(_detached(products, create_graph), is_tuple)
 
 
@@ -153,9 +148,9 @@ def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
         leaves = _leaves(given, create_graph)
         vectors = _vectors("jvp", "inputs", v, given)
         outputs, is_tuple = _call("jvp", func, leaves)
-        cotangents = tuple([_zeros(y, y.array.shape).requires_grad_() for y in outputs])
-        products = _gradients("jvp", outputs, leaves, cotangents, True, strict)
-        found = _gradients("jvp", tuple(products), cotangents, vectors, create_graph, False)
+        cotangents = tuple([filled(y, y.array.shape, 0).requires_grad_() for y in outputs])
+        products = gradients_of("jvp", outputs, leaves, cotangents, True, strict)
+        found = gradients_of("jvp", tuple(products), cotangents, vectors, create_graph, False)
     return _unpacked(_detached(outputs, create_graph), is_tuple), _unpacked(_detached(found, create_graph), is_tuple)
 
 
@@ -180,19 +175,21 @@ def jacobian(
     with mode.enable_grad():
         leaves = _leaves(given, create_graph)
         outputs, outputs_are_tuple = _call("jacobian", func, leaves)
-        rows: list[list[Tensor]] = []
-        for y in outputs:
-            elements = itertools.product(*map(range, y.shape))
-            by_element = [_gradients("jacobian", (y[e],), leaves, (_ones(y[e]),), create_graph, strict) for e in elements]
-            found = []
-            for x, gradients in zip(leaves, zip(*by_element)) if by_element else [(x, ()) for x in leaves]:
-                shape = (*y.array.shape, *x.array.shape)
-                found.append(_joined(gradients, shape) if gradients else _zeros(x, shape))
-            rows.append(_detached(found, create_graph))
+        rows = [_detached(derivatives_of("jacobian", y, leaves, create_graph, strict), create_graph) for y in outputs]
     return _unpacked([_unpacked(row, is_tuple) for row in rows], outputs_are_tuple)
 
 
-def _joined(gradients: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+def derivatives_of(function: str, y: Tensor, inputs: Tensors, create_graph: bool, strict: bool = False) -> list[Tensor]:
+    """The derivatives of all elements of ``y`` by each input, (*y.shape, *input.shape); the graph of ``y`` stays."""
+    elements, one = itertools.product(*map(range, y.shape)), filled(y, (), 1)
+    rows = [gradients_of(function, (y[e],), inputs, (one,), create_graph, strict) for e in elements]
+    shapes = [(*y.array.shape, *x.array.shape) for x in inputs]
+    if not rows:
+        return [filled(x, shape, 0) for x, shape in zip(inputs, shapes)]
+    return [_stacked(gradients, shape) for gradients, shape in zip(zip(*rows), shapes)]
+
+
+def _stacked(gradients: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
     """The gradients of all elements of a result, as one tensor of this shape."""
     rows = [OPS["_reshape"].call(g, shape=(1, *g.array.shape)) for g in gradients]
     return OPS["_reshape"].call(OPS["_cat"].call(*rows, dim=0, starts=(*range(len(rows) + 1),)), shape=shape)
@@ -217,7 +214,7 @@ def _gradient_function(function: str, func: Callable[..., Any], strict: bool) ->
 
     def call(*inputs: Tensor) -> Tensors:
         output = scalar(*inputs)
-        return tuple(_gradients(function, (output,), inputs, (_ones(output),), True, strict))
+        return tuple(gradients_of(function, (output,), inputs, (filled(output, output.array.shape, 1),), True, strict))
 
     return call
 
@@ -267,6 +264,6 @@ def _hessian_product(
         leaves = _leaves(given, create_graph)
         vectors = _vectors(function, "inputs", v, given)
         output = _scalar(function, func)(*leaves)
-        gradients = _gradients(function, (output,), leaves, (_ones(output),), True, strict)
-        products = _gradients(function, tuple(gradients), leaves, vectors, create_graph, strict)
+        gradients = gradients_of(function, (output,), leaves, (filled(output, output.array.shape, 1),), True, strict)
+        products = gradients_of(function, tuple(gradients), leaves, vectors, create_graph, strict)
     return _detached([output], create_graph)[0], _unpacked(_detached(products, create_graph), is_tuple)

@@ -51,6 +51,7 @@ class _Mode(threading.local):
     saved_hooks: Any = None
     autocast_dtypes: Mapping[str, Any] = MappingProxyType({})
     leaf_listener: Callable[[Any], None] | None = None
+    change_listener: Callable[[Any], None] | None = None
 
 
 #: Of this thread: ``current.enabled``, whether ops record the graph; ``current.infers``, whether it is in a block of
@@ -59,7 +60,8 @@ class _Mode(threading.local):
 #: kinds of devices on which ops autocast, with their half dtypes (see :mod:`gpunet.autograd.autocast`), None if there are none;
 #: ``current.may_autocast``, whether the thread has ever set it outside of a block; ``current.autocast_dtypes``, the default of
 #: these dtypes where it was set; ``current.saved_hooks``, the :class:`~gpunet.autograd.saved.saved_tensors_hooks` of the block;
-#: ``current.leaf_listener``, a function that backward calls with each leaf whose gradient is complete.
+#: ``current.leaf_listener``, a function that backward calls with each leaf whose gradient is complete;
+#: ``current.change_listener``, a function that is called with tensors that were changed in place.
 current = _Mode()
 #: Not empty while a thread may autocast.  Ops look here first, which takes less time than ``current.autocast``.
 autocasting: list[None] = []

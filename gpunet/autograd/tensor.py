@@ -557,6 +557,8 @@ def bump_version(*tensors: Tensor) -> None:
             tensor._view_version = version[0]
         if tape is not None:
             tape.changed[id(version)] = version
+    if mode.current.change_listener is not None:
+        mode.current.change_listener(tensors)
 
 
 class RemovableHandle:

@@ -14,7 +14,8 @@ Source: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (2011).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -323,6 +324,23 @@ class Share(NamedTuple):
     total: int  # rows of the whole batch
 
 
+class _Listeners(threading.local):
+    functions: tuple[Callable[[Generator, Device], None], ...] = ()
+
+
+_listeners = _Listeners()
+
+
+@contextmanager
+def before_draws(function: Callable[[Generator, Device], None]) -> Iterator[None]:
+    """Inside the block, this thread calls ``function(generator, device)`` before each draw, after functions of blocks around."""
+    before, _listeners.functions = _listeners.functions, (*_listeners.functions, function)
+    try:
+        yield
+    finally:
+        _listeners.functions = before
+
+
 def _new_seed() -> int:
     """A number of 63 bits from the operating system."""
     return int.from_bytes(os.urandom(8), "little") >> 1
@@ -394,7 +412,12 @@ class Generator:
         return self._states[where]
 
     def state_for_launch(self, where: Device) -> Array:
-        """Return :meth:`state`, on which the active recording, if any, relies from now on."""
+        """Return :meth:`state` for a draw, on which the active recording, if any, relies from now on."""
+        for function in _listeners.functions:
+            function(self, where)
+        return self._recorded_state(where)
+
+    def _recorded_state(self, where: Device) -> Array:
         state = self.state(where)
         rely_on([state])
         return state
@@ -428,7 +451,7 @@ class Generator:
 
     def mark(self, where: Device) -> Array:
         """Return a copy of the state buffer on a device, for :meth:`repeat`; in a recorded step, replays copy it anew."""
-        state = self.state_for_launch(where)
+        state = self._recorded_state(where)
         copied = empty(state.shape, state.dtype, state)
         COPY_STATE(copied, state)
         return copied
@@ -512,7 +535,7 @@ class Generator:
 
     def rewind(self, mark: Array) -> None:
         """Continue from a :meth:`mark`."""
-        COPY_STATE(self.state_for_launch(devices.of(mark)), mark)
+        COPY_STATE(self._recorded_state(devices.of(mark)), mark)
 
     def fill(self, draw: Any, out: Array, *arrays: Array, per_advance: int = 4, **options: Any) -> None:
         """Fill ``out`` by launching ``draw``, one of the ``random_*`` kernels, and advance the counter.

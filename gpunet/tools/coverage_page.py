@@ -22,7 +22,7 @@ from gpunet.tools.page_command import print_or_write
 
 #: The rooms of the page: the path in PyTorch.
 ROOMS = (
-    "torch", "torch.Tensor", "torch.autograd", "torch.nn", "torch.nn.functional", "torch.nn.init", "torch.nn.utils",
+    "torch", "torch.Tensor", "torch.autograd", "torch.func", "torch.nn", "torch.nn.functional", "torch.nn.init", "torch.nn.utils",
     "torch.nn.utils.rnn", "torch.nn.utils.parametrize", "torch.optim", "torch.optim.lr_scheduler", "torch.optim.swa_utils",
     "torch.utils.data", "torch.distributions", "torch.linalg", "torch.special", "torch.fft", "torch.random", "torch.cuda",
     "torch.accelerator",
@@ -55,7 +55,6 @@ REASONS = {
     r"[Qq]uant|int_repr|q_scale|q_zero|q_per|Observer|qint|dequantize|qscheme|per_(channel|tensor)_|fbgemm|qparams": "quantized",
     r"torch\.(bit|bits\w+|u?int[1-7]|float[48]_\w+|quint\w+)$|scaled_(grouped_)?mm": "narrow",
     r"complex|cfloat|cdouble|chalf|torch\.fft|real\b|imag\b|conj|angle|polar|stft|istft|is_neg|resolve_|view_as_": "complex",
-    r"torch\.vmap": "transforms",
     r"torch_function|TorchFunction": "overrides",
     r"LinearCrossEntropyOptions": "tuning",
     r"[Ss]cript|\bjit|trace_|TracedModule|export|_dynamo|compiler|onnx|import_ir|parse_ir|\.(fork|wait)$|JITException|"
@@ -75,7 +74,6 @@ EXPLANATIONS = {
     "quantized": "quantized tensors are not planned; use float16 or bfloat16",
     "narrow": "dtypes of fewer than 16 bits but int8, uint8 and bool: NumPy does not compute with them",
     "complex": "complex32 is not planned; [complex numbers](complex-numbers.md) lists what takes the other complex dtypes",
-    "transforms": "transforms of functions, but those of `autograd.functional`: write the batch as a dimension",
     "overrides": "`__torch_function__`: a subclass of Tensor overrides methods, not functions",
     "tuning": "how PyTorch divides the work of a loss: here that follows from the shapes",
     "compilers": "PyTorch's compilers and exporters, with their sizes that are symbols; `gpunet.capture` compiles training steps",
