@@ -2,7 +2,8 @@
 
 The graph is one for all transforms around each other.  The tensors that a function receives are therefore entries: nodes of
 their own, behind which the graph goes on only if a derivative of the result may be wanted outside, by a transform around this
-one or by ``backward``.  A result that depends on nothing but entries is no part of a graph outside.
+one or by ``backward``.  Entries without anything behind them are closed when the function has returned: what depends on nothing
+but closed entries is no part of a graph outside.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from gpunet.autograd.graph import edge_to
 from gpunet.autograd.op import Op
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_complex, is_inexact
-from gpunet.errors import DtypeError, GradientError
+from gpunet.errors import DtypeError, GradientError, InPlaceError
 from gpunet.func.arguments import as_tensors, check_function, positions_of
 from gpunet.func.trees import flatten, unflatten
 
 
 class _Entry(Op):
-    """The op of an argument: its gradient is that of the tensor outside, if there is an edge to that."""
+    """The op of an entry: its gradient is that of the tensor outside, if there is an edge to that."""
 
     kind = "custom"
 
     def __init__(self) -> None:
-        self.name = self.public_name = "the argument of a transformed function"
+        self.name = self.public_name = "func"
         self.name_from = None
 
     def differentiate(
@@ -35,10 +36,15 @@ class _Entry(Op):
         return upstream
 
 
-_ENTRY = _Entry()
+_OPEN, _CLOSED = _Entry(), _Entry()
 
 
-def entry(tensor: Tensor, is_connected: bool) -> Tensor:
+def closed_entry(tensor: Tensor) -> Tensor:
+    """A tensor of the same array that requires grad, to take derivatives by that are no part of a graph outside."""
+    return _entry(tensor, False, _CLOSED)
+
+
+def _entry(tensor: Tensor, is_connected: bool, op: _Entry) -> Tensor:
     """A tensor of the same array that requires grad, behind which the graph of ``tensor`` goes on if ``is_connected``.
 
     It is a view, so that a function cannot change it in place.
@@ -47,7 +53,7 @@ def entry(tensor: Tensor, is_connected: bool) -> Tensor:
     result = make_tensor(array)
     result._version, result._view_version = tensor._version, tensor._version[0]
     edges = [edge_to(tensor) if is_connected else None]
-    result._node, result._requires_grad = Node(_ENTRY, edges, {}, (), [(array.shape, array.dtype)], {}), True
+    result._node, result._requires_grad = Node(op, edges, {}, (), [(array.shape, array.dtype)], {}), True
     return result
 
 
@@ -85,8 +91,7 @@ class Evaluation:
                     f"{transform}: an argument to differentiate by has dtype {tensor.dtype}; expected floating or complex tensors: "
                     "convert it with .float(), or leave it out of argnums"
                 )
-        self.inputs = tuple([entry(tensor, self._records) for tensor in given])
-        self._own = {tensor._node for tensor in self.inputs if tensor._node is not None and tensor._node.edges[0] is None}
+        self.inputs = tuple([_entry(tensor, self._records, _OPEN) for tensor in given])
         entered = unflatten(self.structure, self.inputs)
         called = [*args]
         for position, value in zip(positions, [entered] if isinstance(argnums, int) else entered):
@@ -94,6 +99,7 @@ class Evaluation:
         self._start = next(Node._sequence)
         with mode.enable_grad():
             result = func(*called, **kwargs)
+        self._close()
         self.aux: Any = None
         if has_aux:
             if not isinstance(result, tuple) or len(result) != 2:
@@ -104,6 +110,22 @@ class Evaluation:
         self.result = result
         tensors = [leaf for leaf in flatten((result, self.aux))[0] if isinstance(leaf, Tensor)]
         self.is_connected = self._records and any(self._depend_on_outside(tensors))
+
+    def _close(self) -> None:
+        """Close the entries, which the function has received; later changes in place matter only where the graph saved a value.
+
+        Raises:
+            InPlaceError: the function changed an argument in place.
+        """
+        for tensor in self.inputs:
+            if tensor._version[0] != tensor._view_version:
+                raise InPlaceError(
+                    f"{self.transform}: func changed an argument of shape {tuple(tensor.shape)} in place, by which it is "
+                    "differentiated; let it change a .clone()"
+                )
+            node = tensor._node
+            assert node is not None
+            tensor._view_version, node.op = None, _CLOSED
 
     def outputs(self, must_be_inexact: bool) -> tuple[Tensor, ...]:
         """The tensors of the result.
@@ -145,7 +167,7 @@ class Evaluation:
         return unflatten(structure, [leaf.detach() if id(leaf) in inner else leaf for leaf in leaves])
 
     def _depend_on_outside(self, tensors: Sequence[Tensor]) -> list[bool]:
-        """Of each tensor, whether its graph leads to a leaf, or to a node from before the call, that is no own entry."""
+        """Of each tensor, whether its graph leads to a leaf, to an open entry, or to another node from before the call."""
         edges = [edge_to(tensor) for tensor in tensors]
         inside: set[Node] = set()
         stack = [edge for edge in edges if edge is not None] if self._records else []
@@ -157,7 +179,7 @@ class Evaluation:
         depends: set[Node] = set()
 
         def leads_outside(edge: Any) -> bool:
-            if edge is None or edge[0] in self._own:
+            if edge is None or _is_closed(edge[0]):
                 return False
             return not self._is_inside(edge[0]) or edge[0] in depends
 
@@ -167,15 +189,13 @@ class Evaluation:
         return [leads_outside(edge) for edge in edges]
 
     def _is_inside(self, target: Any) -> bool:
-        """Whether a target of an edge is a node since the call, but no entry of another transform, behind which nothing is."""
-        return type(target) is Node and target.sequence > self._start and not (target.op is _ENTRY and target.edges[0] is None)
+        """Whether a target of an edge is a node since the call, and no entry without anything behind it."""
+        return type(target) is Node and target.sequence > self._start and not (target.op is _OPEN and target.edges[0] is None)
 
-    def own_entry(self, tensor: Tensor) -> Tensor:
-        """An entry without anything behind it, on which results may depend as on the inputs."""
-        result = entry(tensor, False)
-        assert result._node is not None
-        self._own.add(result._node)
-        return result
+
+def _is_closed(target: Any) -> bool:
+    """Whether a target of an edge is a closed entry without anything behind it."""
+    return type(target) is Node and target.op is _CLOSED and (not target.edges or target.edges[0] is None)
 
 
 def refuse_complex(transform: str, tensors: Sequence[Tensor], what: str) -> None:

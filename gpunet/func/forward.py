@@ -9,7 +9,7 @@ from gpunet.autograd import Tensor, mode
 from gpunet.autograd.functional import filled, gradients_of
 from gpunet.errors import DtypeError, GradientError
 from gpunet.func.arguments import vectors_like
-from gpunet.func.evaluation import Evaluation
+from gpunet.func.evaluation import Evaluation, closed_entry
 from gpunet.func.trees import flatten, unflatten
 
 __all__ = ["jvp", "linearize"]
@@ -30,7 +30,7 @@ class Linearization:
     def __init__(self, evaluation: Evaluation) -> None:
         self.evaluation, self.transform = evaluation, evaluation.transform
         self.outputs = evaluation.outputs(must_be_inexact=False)
-        self.cotangents = tuple([evaluation.own_entry(filled(y, y.array.shape, 0)) for y in self.outputs])
+        self.cotangents = tuple([closed_entry(filled(y, y.array.shape, 0)) for y in self.outputs])
         with mode.enable_grad():
             self.products: tuple[Tensor, ...] = tuple(
                 gradients_of(self.transform, self.outputs, evaluation.inputs, self.cotangents, True, False)
