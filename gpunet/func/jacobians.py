@@ -94,8 +94,7 @@ def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
 
     Returns:
         The function.  For tensors y and x its result is of shape (*y.shape, *x.shape, *x.shape); of several arguments and nested
-        tensors it has the structure of the argument twice.  It takes a backward pass for each element of the argument, and two
-        for each element of the result.
+        tensors it has the structure of the argument twice.  It takes a backward pass for each element of the Jacobian.
 
     Raises:
         As :func:`jacrev`.
