@@ -83,9 +83,10 @@ def _vectors(function: str, name: str, v: Any, like: Tensors) -> Tensors:
 
 
 def gradients_of(
-    function: str, outputs: Tensors, inputs: Tensors, vectors: Tensors, create_graph: bool, strict: bool, retain_graph: bool = True
-) -> list[Tensor]:
-    """The gradient of each input, zeros where nothing depends on it.
+    function: str, outputs: Tensors, inputs: Tensors, vectors: Sequence[Tensor | None], create_graph: bool, strict: bool,
+    retain_graph: bool = True,
+) -> list[Tensor]:  # fmt: skip
+    """The gradient of each input, zeros where nothing depends on it; a vector of None is 1, for an output of one element.
 
     Raises:
         GradientError: ``strict``, and an output does not depend on an input.

@@ -69,7 +69,8 @@ def _put_together(structure: Structure, leaves: Iterator[Any]) -> Any:
     items = [_put_together(part, leaves) for part in structure.parts]
     if issubclass(kind, dict):
         return dict(zip(structure.keys, items))
-    return kind(*items) if hasattr(kind, "_fields") else kind(items)
+    build: Any = kind
+    return build(*items) if hasattr(kind, "_fields") else build(items)
 
 
 def leaves_like(value: Any, structure: Structure, spreads: bool = False) -> list[Any] | None:
