@@ -25,7 +25,7 @@ import numpy
 
 from gpunet.backend import cupy_functions, dtypes
 from gpunet.backend.emulated_array import EmulatedArray, emulated_numpy
-from gpunet.errors import CaptureError, DeviceError, DtypeError, OutOfMemoryError
+from gpunet.errors import CaptureError, DeviceError, DtypeError, MissingDependencyError, OutOfMemoryError
 
 __all__ = ["cuda_status", "default_device", "device", "set_default_device"]
 
@@ -92,9 +92,10 @@ class Device(contextlib.ContextDecorator):
     """A device: ``Device("cpu")``, ``Device("cuda")``, ``Device("cuda:1")`` or ``Device("cuda", 1)``, ``Device("emulated")``,
     ``Device("auto")``.
 
-    "auto" is "cuda" if CUDA is ready, else "cpu".  "cuda" means the current GPU of the thread, which is "cuda:0" until
-    ``cuda.set_device`` changes it; a number means that GPU.  "emulated" is for tests: it runs
-    the CUDA sources on the CPU, thread by thread, and can check them (see :mod:`gpunet.emulator`).
+    "auto" is "cuda" if CUDA is ready, else "cpu".  "cuda" means the current GPU of the thread, which is "cuda:0", in a process
+    group the GPU with the process's rank on its machine, until ``cuda.set_device`` changes it; a number means that GPU.
+    "emulated" is for tests: it runs the CUDA sources on the CPU, thread by thread, and can check them (see
+    :mod:`gpunet.emulator`).
 
     As a context manager or decorator, it is the default device of this thread inside the block.
 
@@ -123,7 +124,8 @@ class Device(contextlib.ContextDecorator):
             written = repr(type) if index is None else f"{type!r}, {index!r}"
             raise DeviceError(f"unknown device {written}: expected 'cpu', 'cuda', 'cuda:N', 'emulated' or 'auto'")
         if kind == "cuda":
-            number, count = _contexts.gpu if number is None else number, cupy().cuda.runtime.getDeviceCount()
+            count = cupy().cuda.runtime.getDeviceCount()
+            number = current_gpu() % count if number is None else number
             if number >= count:
                 raise DeviceError(f"device 'cuda:{number}' does not exist: {count} GPU(s) are visible, the first is 'cuda:0'")
         self.type, self.index = kind, number if kind == "cuda" else None
@@ -167,18 +169,26 @@ def _parse_device(name: Any, index: Any) -> tuple[str, int | None]:
 class _Contexts(threading.local):
     def __init__(self) -> None:
         self.devices: list[Device] = []
-        self.gpu = 0  # the index of the GPU that "cuda" means
+        self.gpu: int | None = None  # the index of the GPU that "cuda" means; the usual one if None
 
 
 def current_gpu() -> int:
-    """Return the index of the GPU that "cuda" means in this thread."""
-    return _contexts.gpu
+    """Return the index of the GPU that "cuda" means in this thread; counted on from the first one beyond the last one."""
+    return _usual_gpu if _contexts.gpu is None else _contexts.gpu
 
 
 def set_current_gpu(index: int) -> None:
     """Set the index of the GPU that "cuda" means in this thread."""
     _contexts.gpu = index
 
+
+def set_usual_gpu(index: int) -> None:
+    """Set the index of the GPU that "cuda" means where no thread has chosen another one."""
+    global _usual_gpu
+    _usual_gpu = index
+
+
+_usual_gpu = 0
 
 _contexts = _Contexts()  # the devices whose blocks this thread is in
 device = Device  # PyTorch's name
@@ -565,6 +575,22 @@ def has_cufft() -> bool:
     except ImportError:
         return False
     return True
+
+
+@functools.cache
+def nccl() -> ModuleType:
+    """Return CuPy's module of NCCL.
+
+    Raises:
+        DeviceError: CUDA is not ready.
+        MissingDependencyError: CuPy does not find NVIDIA's library.
+    """
+    major = cupy().cuda.runtime.runtimeGetVersion() // 1000
+    with warnings.catch_warnings(action="ignore"):  # CuPy's own words, which the error replaces
+        found = importlib.import_module("cupy.cuda.nccl")
+    if not found.available:
+        raise MissingDependencyError(f"CuPy does not find NVIDIA's library NCCL: pip install 'nvidia-nccl-cu{major}>=2.27.7'")
+    return found
 
 
 def from_dlpack(source: Any) -> Array:

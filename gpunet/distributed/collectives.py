@@ -1,7 +1,7 @@
 """Collectives of tensors: all processes of a group exchange or combine arrays of the same shapes.
 
-A collective is a launch, so that a captured step contains it: between two compiled parts on the CPU.  MPI takes memory of the host;
-arrays on a GPU are copied there and back, which a CUDA graph cannot contain.
+A collective is a launch, so that a captured step contains it: between two compiled parts on the CPU, and over NCCL within the CUDA
+graph.  MPI takes memory of the host; without NCCL arrays on a GPU are copied there and back, which a CUDA graph cannot contain.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import COPY, Tensor, bump_version, contiguous, contiguous_in_place, make_tensor, no_grad, primitive
+from gpunet.autograd.graph import ADD
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_boolean, is_complex, is_half, is_inexact
+from gpunet.backend.nccl import Communicator
+from gpunet.distributed.communicators import Posted
 from gpunet.distributed.process_group import ProcessGroup, ReduceOp, member, rank_in
 from gpunet.errors import ArgumentError, DtypeError, LaunchError, ShapeError
 from gpunet.launch.launchable import Launchable
@@ -27,27 +30,39 @@ __all__ = [
 
 
 class Collective(Launchable):
-    """A launch of ``function(communicator, result, *operands, group, **options)`` on contiguous host arrays."""
+    """A launch of ``function(communicator, result, *operands, group, **options)`` on contiguous host arrays.
+
+    Args:
+        on_gpu: does the same by NCCL: ``on_gpu(communicator, result, *operands, **options)``.
+    """
 
     reads_values = True  # opaque to captured steps
     meets_others = True
 
-    def __init__(self, function: Callable[..., None]) -> None:
-        self.name, self._function = function.__name__.strip("_"), function
+    def __init__(self, function: Callable[..., None], on_gpu: Callable[..., None]) -> None:
+        self.name, self._function, self._on_gpu = function.__name__.strip("_"), function, on_gpu
 
     def check(self, arrays: Sequence[Any]) -> None:
         if not all(array.flags.c_contiguous for array in arrays):
             raise LaunchError(f"collective {self.name}: expected C-contiguous arrays")
-        if devices.of(arrays[0]).type == "cuda":
-            graph_break(f"{self.name}, which MPI computes on the host,", "train eagerly, or on the CPU")
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
-        if isinstance(arrays[0], numpy.ndarray):
+        result = arrays[0]
+        if isinstance(result, numpy.ndarray):
             self._on_host([a.view(numpy.ndarray) for a in arrays], **options)
             return
-        host = [devices.to_host(a) for a in arrays]
-        self._on_host(host, **options)
-        devices.assign(arrays[0], devices.move(host[0], devices.of(arrays[0])))
+        group, op = options["group"], options.get("op")
+        if group.size() == 1:
+            for x in arrays[1:]:
+                COPY.launch([result.reshape(-1), x.reshape(-1)], {})
+        elif (communicator := communicator_of(group, result, op)) is not None:
+            others = {name: value.value if name == "op" else value for name, value in options.items() if name != "group"}
+            self._on_gpu(communicator, *arrays, **others)
+        else:
+            break_graph_on_host(self.name, result, op)
+            host = [devices.to_host(a) for a in arrays]
+            self._on_host(host, **options)
+            devices.assign(result, devices.move(host[0], devices.of(result)))
 
     def _on_host(self, arrays: list[numpy.ndarray], *, group: ProcessGroup, **options: Any) -> None:
         """Call the function; MPI has no halves, which travel as float32, and no booleans of NumPy's."""
@@ -57,6 +72,19 @@ class Collective(Launchable):
         self._function(group.communicator, *arrays, group=group, **options)
         if arrays[0] is not result:
             result[...] = arrays[0].astype(result.dtype)
+
+
+def communicator_of(group: ProcessGroup, x: Any, op: ReduceOp | None) -> Communicator | None:
+    """The communicator of NCCL that takes an array on a GPU; None if it travels through the memory of the host."""
+    found = group.on_gpu(devices.of(x))
+    return found if found is not None and (op is None or found.computes(x.dtype, op.value)) else None
+
+
+def break_graph_on_host(name: str, x: Any, op: ReduceOp | None) -> None:
+    """Report that a captured step cannot contain a collective of an array on a GPU."""
+    what = name if op is None else f"{name} by ReduceOp.{op.name}"
+    way_out = "train eagerly, or use NCCL (docs/distributed.md)"
+    graph_break(f"{what} of {x.dtype} on a GPU, which goes through the memory of the host,", way_out)
 
 
 def _all_reduce(communicator: Any, x: numpy.ndarray, group: ProcessGroup, op: ReduceOp) -> None:
@@ -98,6 +126,16 @@ def _scatter(communicator: Any, result: numpy.ndarray, x: numpy.ndarray, group: 
     group.complete(communicator.Iscatter(x, result, root=root), "scatter")
 
 
+def _tree_sum_on_gpu(communicator: Communicator, x: Any) -> None:
+    """:func:`_tree_sum` by NCCL."""
+    other, distance = devices.empty(x.shape, x.dtype, devices.of(x)), 1
+    while distance < communicator.size:
+        peer = communicator.rank ^ distance
+        communicator.exchange("tree_sum", [(x, peer)], [(other, peer)])
+        ADD.launch([x, x, other], {})
+        distance *= 2
+
+
 def _tree_sum(communicator: Any, x: numpy.ndarray, group: ProcessGroup) -> None:
     """Add pairs of neighbours, then pairs of pairs, and so on: a binary tree, of a power of two processes."""
     other, distance = numpy.empty_like(x), 1
@@ -111,9 +149,15 @@ def _tree_sum(communicator: Any, x: numpy.ndarray, group: ProcessGroup) -> None:
         distance *= 2
 
 
-ALL_REDUCE, REDUCE, BROADCAST = Collective(_all_reduce), Collective(_reduce), Collective(_broadcast)
-ALL_GATHER, REDUCE_SCATTER, ALL_TO_ALL = Collective(_all_gather), Collective(_reduce_scatter), Collective(_all_to_all)
-GATHER, SCATTER, TREE_SUM = Collective(_gather), Collective(_scatter), Collective(_tree_sum)
+ALL_REDUCE = Collective(_all_reduce, Communicator.all_reduce)
+REDUCE = Collective(_reduce, Communicator.reduce)
+BROADCAST = Collective(_broadcast, Communicator.broadcast)
+ALL_GATHER = Collective(_all_gather, Communicator.all_gather)
+REDUCE_SCATTER = Collective(_reduce_scatter, Communicator.reduce_scatter)
+ALL_TO_ALL = Collective(_all_to_all, Communicator.all_to_all)
+GATHER = Collective(_gather, Communicator.gather)
+SCATTER = Collective(_scatter, Communicator.scatter)
+TREE_SUM = Collective(_tree_sum, _tree_sum_on_gpu)
 
 
 #: Unfinished work, whose memory MPI still uses, also if nobody waits for it.
@@ -124,7 +168,7 @@ class Work:
     """The handle of a collective with ``async_op=True``, of :func:`isend` and of :func:`irecv`.
 
     Args:
-        request: of mpi4py; None for work that is done.
+        request: of mpi4py, or one like it; None for work that is done.
         finish: called once the request has completed.
         group: of the request.
         function: that the user called, for messages.
@@ -134,8 +178,9 @@ class Work:
         self, request: Any = None, finish: Callable[[], None] | None = None, group: ProcessGroup | None = None, function: str = ""
     ) -> None:
         self._request, self._finish, self._group, self._function = request, finish, group, function
-        if request is not None:
-            _pending.difference_update([work for work in _pending if work.is_completed()])
+        if request is not None and not isinstance(request, Posted):
+            for work in [*_pending]:
+                work.is_completed()  # then it leaves the set
             _pending.add(self)
 
     def wait(self, timeout: Any = None) -> bool:

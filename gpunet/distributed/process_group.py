@@ -1,11 +1,12 @@
 """Process groups: which processes work together, and how they are started and stopped.
 
-``mpiexec -n 4 python script.py`` starts four processes; :func:`init_process_group` joins them.  Without MPI, a process is alone:
-all collectives work, and do nothing but copy.
+``mpiexec -n 4 python script.py`` starts four processes; :func:`init_process_group` joins them by MPI, and those of torchrun or
+Slurm by NCCL.  A process that was started alone is a group: all collectives work, and do nothing but copy.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import pickle
@@ -17,9 +18,15 @@ from typing import Any
 
 import numpy
 
-from gpunet.backend import long_work
-from gpunet.distributed.waiting import Watch, limit_of, wait_for
-from gpunet.errors import ArgumentError, DtypeError, MissingDependencyError, ProcessError
+from gpunet.backend import devices, long_work
+from gpunet.backend.devices import Device
+from gpunet.backend.nccl import Communicator
+from gpunet.distributed import launchers
+from gpunet.distributed.communicators import Alone, OverNccl
+from gpunet.distributed.nccl import Link
+from gpunet.distributed.store import Store
+from gpunet.distributed.waiting import Limits, Watch, limits_of, wait_for
+from gpunet.errors import ArgumentError, DeviceError, DtypeError, MissingDependencyError, ProcessError
 
 __all__ = [
     "GroupMember", "ProcessGroup", "ReduceOp", "barrier", "destroy_process_group", "get_backend", "get_global_rank",
@@ -28,11 +35,9 @@ __all__ = [
     "is_torchelastic_launched", "is_ucc_available", "is_xccl_available", "new_group",
 ]  # fmt: skip
 
-#: What launchers tell a process: number of processes, its rank, and its rank on this machine.
-_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID")
-_LOCAL_RANKS = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
-_BACKENDS = ("mpi", "nccl", "gloo", "ucc", "auto")
+#: Those that communicate over MPI.
+_OVER_MPI = ("mpi", "gloo", "ucc")
+_BACKENDS = ("nccl", "auto", *_OVER_MPI)
 
 
 class ReduceOp(Enum):
@@ -48,59 +53,45 @@ class ReduceOp(Enum):
     BXOR = "BXOR"
 
 
-class _Alone:
-    """The communicator of a process without others: mpi4py's methods that collectives call, whose requests are complete."""
-
-    def Iallreduce(self, send: Any, receive: Any, op: Any = None) -> None:
-        if send is not None:  # else it is in place
-            receive[...] = send
-
-    def Ireduce(self, send: Any, receive: Any, op: Any = None, root: int = 0) -> None:
-        receive[...] = send
-
-    def Ibcast(self, array: Any, root: int = 0) -> None:
-        """Do nothing: there are no other processes."""
-
-    def Iallgather(self, send: Any, receive: Any) -> None:
-        receive.reshape(-1)[...] = send.reshape(-1)
-
-    def Igather(self, send: Any, receive: Any, root: int = 0) -> None:
-        self.Iallgather(send, receive)
-
-    def Iscatter(self, send: Any, receive: Any, root: int = 0) -> None:
-        self.Iallgather(send, receive)
-
-    def Ireduce_scatter_block(self, send: Any, receive: Any, op: Any = None) -> None:
-        self.Iallgather(send, receive)
-
-    def Ialltoall(self, send: Any, receive: Any) -> None:
-        self.Iallgather(send, receive)
-
-    def Iallgatherv(self, send: Any, receive: Any) -> None:
-        self.Iallgather(send, receive[0])
-
-    def Ibarrier(self) -> None:
-        """Return at once: there are no other processes."""
-
-
 class ProcessGroup:
     """Processes that take part in a collective.
 
     Attributes:
-        communicator: of mpi4py, or one of a process alone.
+        communicator: of mpi4py, or one of a process alone, or one over NCCL.
         ranks: ranks of the members in the group of all processes, in the order of their ranks in this one.
         rank: of this process in the group.
         waited: the seconds that this process has waited for the others.
     """
 
-    def __init__(self, communicator: Any, ranks: Sequence[int], rank: int, mpi: ModuleType | None) -> None:
-        self.communicator, self.ranks, self._rank, self._mpi = communicator, list(ranks), rank, mpi
+    def __init__(
+        self, communicator: Any, ranks: Sequence[int], rank: int, mpi: ModuleType | None, backend: str = "mpi"
+    ) -> None:  # fmt: skip
+        self.communicator, self.ranks, self._rank, self._mpi, self.backend = communicator, list(ranks), rank, mpi, backend
         self.waited = 0.0
+        self.link: Link | None = None  # to the GPUs of the others
+        if mpi is not None and backend in ("nccl", "auto"):
+            gather = functools.partial(self.gather_objects, function="init_process_group")
+            self.link = Link(rank, gather, self._wait_for_gpu, backend == "nccl")
 
     @classmethod
     def alone(cls) -> ProcessGroup:
         """The group of a process without others."""
-        return cls(_Alone(), [0], 0, None)
+        return cls(Alone(), [0], 0, None)
+
+    @classmethod
+    def over_nccl(cls, store: Store, key: str, ranks: Sequence[int], gpu: Device) -> ProcessGroup:
+        """The group of processes that MPI does not know.
+
+        Args:
+            key: for what is exchanged over the store; another one for each group.
+            gpu: of this process.
+        """
+        found = cls(None, ranks, ranks.index(store.rank), None, "nccl")
+        found.link = Link(found.rank(), functools.partial(store.gather, key, ranks), found._wait_for_gpu, True)
+        communicator = found.on_gpu(gpu)
+        assert communicator is not None
+        found.communicator = OverNccl(communicator, store.Abort)
+        return found
 
     def rank(self) -> int:
         return self._rank
@@ -109,11 +100,16 @@ class ProcessGroup:
         return len(self.ranks)
 
     def name(self) -> str:
-        return "mpi" if self._mpi is not None else "alone"
+        return "mpi" if self._mpi is not None else "alone" if self.link is None else "nccl"
+
+    def on_gpu(self, gpu: Device) -> Communicator | None:
+        """The communicator of NCCL for arrays on a GPU; None if they travel through the memory of the host."""
+        return None if self.link is None else self.link.communicator(gpu)
 
     def operation(self, op: ReduceOp) -> Any:
-        """MPI's operation; an average is a sum that is divided."""
-        return None if self._mpi is None else getattr(self._mpi, "SUM" if op is ReduceOp.AVG else op.value)
+        """The operation for :attr:`communicator`; an average is a sum that is divided."""
+        name = "SUM" if op is ReduceOp.AVG else op.value
+        return name if self._mpi is None else getattr(self._mpi, name)
 
     @property
     def in_place(self) -> Any:
@@ -127,6 +123,9 @@ class ProcessGroup:
             function: that the user called, for the message at the time limit.
         """
         self.waited += wait_for(request, _World.watch, function)
+
+    def _wait_for_gpu(self, request: Any) -> None:
+        self.waited += wait_for(request, _World.watch, "a collective on a GPU", on_gpu=True)
 
     def gather_objects(self, value: Any, function: str) -> list[Any]:
         """Return the objects of all processes, which are pickled, in the order of their ranks."""
@@ -162,6 +161,8 @@ class _World:
     group: ProcessGroup | None = None
     watch: Watch | None = None
     excepthook: Any = None
+    store: Store | None = None  # of processes without MPI
+    num_groups = 0  # that new_group has made over the store
 
 
 class group:
@@ -170,85 +171,134 @@ class group:
     WORLD = None
 
 
-def from_environment(names: Sequence[str]) -> int | None:
-    """The first of these variables that is a number."""
-    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), None)
-
-
-def export_launcher_variables() -> None:
-    """Set RANK, LOCAL_RANK and WORLD_SIZE, which scripts for torchrun read, where ``mpiexec`` or ``srun`` started this process."""
-    size = from_environment(_SIZES)
-    if size is not None:
-        for name, value in (
-            ("WORLD_SIZE", size), ("RANK", from_environment(_RANKS)), ("LOCAL_RANK", from_environment(_LOCAL_RANKS)),
-        ):  # fmt: skip
-            if value is not None:
-                os.environ.setdefault(name, str(value))
-
-
 def init_process_group(
     backend: str | None = None, init_method: str | None = None, timeout: Any = None, world_size: int = -1, rank: int = -1,
     store: Any = None, group_name: str = "", pg_options: Any = None, device_id: Any = None,
 ) -> None:  # fmt: skip
-    """Join the processes that ``mpiexec`` started; a process that was started alone is a group of one.
+    """Join the processes that ``mpiexec``, torchrun or Slurm started; a process that was started alone is a group of one.
 
-    From then on, an error that ends one process stops all of them, and so does a process that does not answer.
+    From then on, an error that ends one process stops all of them, and so does a process that does not answer.  The device "cuda"
+    is the GPU with the rank of the process on its machine, unless ``cuda.set_device`` says otherwise.
 
     Args:
-        backend: "mpi", "auto" or None; PyTorch's "nccl", "gloo" and "ucc" are taken as well.  All communicate over MPI.
+        backend: "nccl": tensors on GPUs travel over NCCL, those on the CPU over MPI, or over NCCL if mpiexec did not start the
+            processes.  "mpi": all travel over MPI, through the memory of the host; PyTorch's "gloo" and "ucc" mean the same.
+            "auto" or None: "nccl" where each process has a GPU of its own and NCCL is installed, else "mpi".  Without a GPU "nccl"
+            means "mpi".
+        init_method: where processes without MPI find each other: "tcp://HOST:PORT", with ``world_size`` and ``rank``; by default
+            "env://", by MASTER_ADDR and MASTER_PORT, or by the first machine of a job of Slurm.
         timeout: a timedelta or seconds; a process that waits longer for others names them and stops all.  By default the variable
-            GPUNET_DISTRIBUTED_TIMEOUT, or 25 seconds.
+            GPUNET_DISTRIBUTED_TIMEOUT, or 25 seconds; 600 for collectives on GPUs, and for processes without MPI to start.
         world_size, rank: what the script expects, if not -1.  The variables WORLD_SIZE and RANK of torchrun count likewise.
-        init_method, store, group_name, pg_options, device_id: have no effect: MPI knows the other processes.
+        device_id: the GPU of this process.
+        store, group_name, pg_options: have no effect.
 
     Raises:
-        ArgumentError: the processes that were started are others than the script expects.
-        MissingDependencyError: several processes were started, and mpi4py is not installed.
-        ProcessError: the group is initialized already.
+        ArgumentError: the processes that were started are others than the script expects, or MPI cannot join them.
+        MissingDependencyError: several processes were started, and mpi4py, or for "nccl" NCCL, is not installed.
+        ProcessError: the group is initialized already, a process is missing, or several processes have one GPU.
     """
-    parts = backend.lower().split(",") if isinstance(backend, str) else [backend or "auto"]
-    if not {str(part).split(":")[-1] for part in parts} <= {*_BACKENDS}:
-        raise ArgumentError(f"init_process_group: backend={backend!r}; expected one of {', '.join(map(repr, _BACKENDS))}")
+    chosen = _chosen(backend)
     if _World.group is not None:
         raise ProcessError("init_process_group: the process group is initialized already; call destroy_process_group() first")
-    limit = limit_of(timeout)
-    found = _world("mpi" if backend == "mpi" else "")
-    expected = world_size if world_size != -1 else from_environment(("WORLD_SIZE",))
-    if expected is not None and expected != found.size():
-        raise ArgumentError(
-            f"init_process_group: a group of {expected} processes is expected, but MPI has started {found.size()}: run the script "
-            f"by `mpiexec -n {expected} python script.py`"
-        )
-    if rank not in (-1, found.rank()):
+    limits = limits_of(timeout)
+    told = launchers.told(world_size, rank)
+    found = _mpi_world(chosen, backend == "mpi", told)
+    if found.size() == 1 and told is not None:
+        found = _nccl_world(chosen, told, init_method, limits, device_id)
+    elif rank not in (-1, found.rank()):
         raise ArgumentError(f"init_process_group: rank={rank}, but MPI has given this process rank {found.rank()}")
+    elif told is not None and told.size != found.size() and told.by != "Slurm":
+        raise ArgumentError(
+            f"init_process_group: a group of {told.size} processes is expected, but MPI has started {found.size()}: run the script "
+            f"by `mpiexec -n {told.size} python script.py`"
+        )
     _World.group = group.WORLD = found  # type: ignore[assignment]
     if found.size() > 1:
-        _World.watch = Watch(found.communicator.Dup(), limit)
+        devices.set_usual_gpu(launchers.local_rank() or 0)
+        _World.watch = Watch(found.communicator.Dup() if _World.store is None else _World.store, limits)
         long_work.listeners.append(_World.watch.announce)
         _World.excepthook, sys.excepthook = sys.excepthook, _print_and_stop
+        if found.backend == "nccl" and found.link is not None:
+            found.on_gpu(_gpu(device_id))
 
 
-def _world(backend: str) -> ProcessGroup:
-    """All processes, of which MPI knows; without mpi4py a process is alone, unless its launcher says otherwise."""
+def _chosen(backend: Any) -> str:
+    """ "nccl", "mpi" or "auto" for what a script has passed, which may be PyTorch's "cpu:gloo,cuda:nccl"."""
+    parts = [part.split(":")[-1] for part in backend.lower().split(",")] if isinstance(backend, str) else [backend or "auto"]
+    if not {*parts} <= {*_BACKENDS}:
+        raise ArgumentError(f"init_process_group: backend={backend!r}; expected one of {', '.join(map(repr, _BACKENDS))}")
+    if "nccl" in parts:
+        return "nccl" if devices.cuda_status().ready else "mpi"
+    return "auto" if "auto" in parts else "mpi"
+
+
+def _gpu(device_id: Any) -> Device:
+    """The GPU of this process: by its rank on the machine, if nobody has chosen another one."""
+    if device_id is None:
+        return Device("cuda")
+    if isinstance(device_id, int) and device_id >= 0:
+        device_id = f"cuda:{device_id}"
+    gpu = Device(device_id)
+    if gpu.type != "cuda":
+        raise ArgumentError(f"init_process_group: device_id={device_id!r}; expected a GPU, such as 'cuda:0'")
+    devices.set_current_gpu(gpu.index)
+    return gpu
+
+
+def _mpi_world(backend: str, is_required: bool, told: launchers.Told | None) -> ProcessGroup:
+    """All processes of which MPI knows; without mpi4py a process is alone, unless a launcher of MPI says otherwise."""
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
-        count = from_environment(_SIZES) or 1
-        if count == 1 and backend != "mpi":
+        count = launchers.mpi_size()
+        if count == 1 and (told is not None or not is_required):
             return ProcessGroup.alone()
         raise MissingDependencyError(
             f"init_process_group: {count} process{'es were' * (count > 1) or ' was'} started, and mpi4py with an MPI library is "
             "needed: pip install 'gpunet[mpi]'"
         ) from error
-    if MPI.COMM_WORLD.Get_size() == 1 and backend != "mpi":
+    if MPI.COMM_WORLD.Get_size() == 1 and not is_required:
         return ProcessGroup.alone()
     communicator = MPI.COMM_WORLD.Dup()
-    return ProcessGroup(communicator, range(communicator.Get_size()), communicator.Get_rank(), MPI)
+    return ProcessGroup(communicator, range(communicator.Get_size()), communicator.Get_rank(), MPI, backend)
+
+
+def _nccl_world(backend: str, told: launchers.Told, init_method: str | None, limits: Limits, device_id: Any) -> ProcessGroup:
+    """All processes, of which MPI knows only this one.
+
+    Raises:
+        ArgumentError: they cannot use NCCL.
+    """
+    rank, size, by = told
+    status = devices.cuda_status()
+    if backend == "mpi" or not status.ready:
+        way_out = f"`mpiexec -n {size} python script.py`"
+        if by == "Slurm":
+            way_out += f", or `srun --mpi=pmi2 -n {size} python script.py`"
+        way_out += ", or pass backend='nccl'" if status.ready else f"; NCCL, which needs no MPI, needs GPUs: {status.detail}"
+        starts = "says that there are" if by in ("WORLD_SIZE", "world_size") else "has started"
+        raise ArgumentError(
+            f"init_process_group: {by} {starts} {size} processes, but MPI knows this one alone, since it joins only those that "
+            f"mpiexec starts: run the script by {way_out}"
+        )
+    if not 0 <= rank < size:
+        raise ArgumentError(f"init_process_group: rank={rank} of {size} processes; set RANK, or pass rank=, from 0 to {size - 1}")
+    devices.set_usual_gpu(launchers.local_rank() or 0)
+    store = Store(*launchers.meeting_place(init_method), rank, size, limits.start)
+    try:
+        found = ProcessGroup.over_nccl(store, "all", range(size), _gpu(device_id))
+    except BaseException:
+        store.close()
+        raise
+    _World.store = store
+    return found
 
 
 def launched_group() -> ProcessGroup:
     """The group of all processes that a launcher has started, which is initialized if need be; else that of a process alone."""
-    if _World.group is None and (from_environment(_SIZES) or 1) > 1:
+    told = launchers.told()
+    if _World.group is None and (launchers.mpi_size() > 1 or (told is not None and told.rank >= 0)):
         init_process_group()
     return _World.group or ProcessGroup.alone()
 
@@ -274,13 +324,16 @@ def destroy_process_group(group: ProcessGroup | None = None) -> None:
         if _World.excepthook is not None:
             sys.excepthook, _World.excepthook = _World.excepthook, None
         _World.group = globals()["group"].WORLD = None
+        devices.set_usual_gpu(0)
     if found.size() > 1:
-        found.complete(found.communicator.Ibarrier(), "destroy_process_group")
+        _wait_for_all(found, "destroy_process_group")
+        if found.link is not None:
+            found.link.destroy()
         found.communicator.Free()
     if _World.group is None and _World.watch is not None:
         long_work.listeners.remove(_World.watch.announce)
         _World.watch.communicator.Free()
-        _World.watch = None
+        _World.watch = _World.store = None
 
 
 def new_group(
@@ -304,11 +357,17 @@ def new_group(
     if world.name() == "alone":
         return ProcessGroup.alone()
     is_member = world.rank() in chosen
+    if _World.store is not None:
+        _World.num_groups += 1
+        if not is_member:
+            return GroupMember.NON_GROUP_MEMBER
+        assert world.link is not None and world.link.device is not None
+        return ProcessGroup.over_nccl(_World.store, f"group {_World.num_groups}", chosen, world.link.device)
     mpi = sys.modules["mpi4py.MPI"]
     communicator = world.communicator.Split(0 if is_member else mpi.UNDEFINED, chosen.index(world.rank()) if is_member else 0)
     if not is_member:
         return GroupMember.NON_GROUP_MEMBER
-    return ProcessGroup(communicator, chosen, communicator.Get_rank(), mpi)
+    return ProcessGroup(communicator, chosen, communicator.Get_rank(), mpi, world.backend)
 
 
 def member(function: str, group: Any) -> ProcessGroup:
@@ -356,16 +415,15 @@ def get_node_local_rank(fallback_rank: int | None = None) -> int:
     Raises:
         ProcessError: the launcher does not tell, and there is no fallback.
     """
-    found = from_environment(("LOCAL_RANK", *_LOCAL_RANKS))
+    found = launchers.local_rank()
     if found is None and fallback_rank is None:
         raise ProcessError("get_node_local_rank: no launcher has set LOCAL_RANK; pass fallback_rank=")
     return int(found if found is not None else fallback_rank)  # type: ignore[arg-type]
 
 
 def get_backend(group: Any = None) -> str:
-    """The name of the backend, "mpi"."""
-    member("get_backend", group)
-    return "mpi"
+    """The name of the backend: "nccl" if tensors on GPUs must travel over NCCL, else "mpi"."""
+    return "nccl" if member("get_backend", group).backend == "nccl" else "mpi"
 
 
 def get_process_group_ranks(group: Any) -> list[int]:
@@ -394,8 +452,13 @@ def barrier(group: Any = None, async_op: bool = False, device_ids: Any = None) -
     """
     if async_op:
         raise ArgumentError("barrier: async_op=True; expected False, since a barrier waits")
-    found = member("barrier", group)
-    found.complete(found.communicator.Ibarrier(), "barrier")
+    _wait_for_all(member("barrier", group), "barrier")
+
+
+def _wait_for_all(found: ProcessGroup, function: str) -> None:
+    if found.link is not None:
+        found.link.synchronize()
+    found.complete(found.communicator.Ibarrier(), function)
 
 
 def is_mpi_available() -> bool:
@@ -409,11 +472,20 @@ def is_available() -> bool:
 
 
 def is_nccl_available() -> bool:
-    """False: collectives go over MPI."""
+    """Whether there is a GPU, and CuPy finds NCCL."""
+    try:
+        devices.nccl()
+    except (DeviceError, MissingDependencyError):
+        return False
+    return True
+
+
+def is_gloo_available() -> bool:
+    """False: tensors on the CPU travel over MPI."""
     return False
 
 
-is_gloo_available = is_ucc_available = is_xccl_available = is_nccl_available
+is_ucc_available = is_xccl_available = is_gloo_available
 
 
 def is_torchelastic_launched() -> bool:

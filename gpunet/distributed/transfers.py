@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
 
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_half
-from gpunet.distributed.collectives import Collective
+from gpunet.distributed.collectives import Collective, break_graph_on_host, communicator_of
 from gpunet.distributed.process_group import ProcessGroup, ReduceOp
 
 #: Transfers that have begun and not ended.  MPI moves their data while the process is in a call of MPI.
@@ -21,11 +21,19 @@ class Transfer:
 
     def __init__(self) -> None:
         self._request: Any = None
-        self._array: numpy.ndarray | None = None  # the one that MPI works on
+        self._array: Any = None  # the one that MPI or NCCL works on
+        self._end_on_gpu: Callable[[], None] | None = None
 
     def begin(self, x: Any, group: ProcessGroup, op: ReduceOp) -> None:
         """Begin to replace ``x``, which must stay as it is until :meth:`end`."""
         self._abandon(group)
+        if not isinstance(x, numpy.ndarray):
+            if group.size() == 1:
+                return
+            if (communicator := communicator_of(group, x, op)) is not None:
+                self._array, self._end_on_gpu = x, communicator.begin_all_reduce(x, op.value)
+                return
+            break_graph_on_host("all_reduce", x, op)
         array = devices.to_host(x).view(numpy.ndarray)
         self._array = array.astype(numpy.float32) if is_half(array.dtype) else array
         self._request = group.communicator.Iallreduce(group.in_place, self._array, op=group.operation(op))
@@ -42,7 +50,12 @@ class Transfer:
     def end(self, x: Any, group: ProcessGroup, op: ReduceOp) -> None:
         """Wait until ``x`` has the result."""
         array, self._array = self._array, None
-        assert array is not None
+        if self._end_on_gpu is not None:
+            end, self._end_on_gpu = self._end_on_gpu, None
+            end()
+            return
+        if array is None:  # of a process alone, on a GPU
+            return
         if self in _under_way:
             _under_way.remove(self)
         group.complete(self._request, "all_reduce")
@@ -57,6 +70,9 @@ class Transfer:
         if self in _under_way:
             _under_way.remove(self)
         group.complete(self._request, "all_reduce")
+        if self._end_on_gpu is not None:
+            self._end_on_gpu()
+            self._end_on_gpu = None
 
 
 class _Half(Collective):

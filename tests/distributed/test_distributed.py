@@ -16,7 +16,7 @@ import pytest
 
 import gpunet
 from gpunet import distributed, emulator, nn
-from gpunet.distributed.waiting import limit_of
+from gpunet.distributed.waiting import limits_of
 from gpunet.errors import ArgumentError, DtypeError, ProcessError, ShapeError
 from gpunet.nn.parallel import DistributedDataParallel
 
@@ -71,9 +71,9 @@ def test_a_process_that_hangs_is_named_and_stops_all(name: str, message: str) ->
 
 
 def test_time_limits() -> None:
-    assert (limit_of(timedelta(minutes=1)), limit_of(2)) == (60.0, 2.0)
+    assert limits_of(timedelta(minutes=1)) == (60.0, 60.0, 60.0) and limits_of(2) == (2.0, 2.0, 2.0)
     with pytest.raises(ArgumentError, match="init_process_group: timeout=-1; expected a timedelta, or a positive number"):
-        limit_of(-1)
+        limits_of(-1)
 
 
 SCRIPT = """
@@ -251,7 +251,7 @@ def test_several_processes_without_mpi4py_are_not_alone(monkeypatch: pytest.Monk
 def test_mpi_and_not_the_environment_counts_the_processes() -> None:
     """As under a launcher whose variables are not known."""
     code = (
-        "from gpunet.distributed import process_group as p\np._SIZES = ()\np.init_process_group()\n"
+        "from gpunet.distributed import launchers, process_group as p\nlaunchers._MPI_SIZES = ()\np.init_process_group()\n"
         "print(f'size {p.get_world_size()}')\np.destroy_process_group()"
     )
     done = run(2, "-c", code)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gpunet.distributed import waiting
-from gpunet.distributed.waiting import Watch
+from gpunet.distributed.waiting import Limits, Watch
 
 
 class Clock:
@@ -51,12 +51,12 @@ class Mail:
         raise SystemExit(status)
 
 
-def wait(watch: Watch, clock: Clock, first: int, last: int) -> int:
+def wait(watch: Watch, clock: Clock, first: int, last: int, on_gpu: bool = False) -> int:
     """Let a process wait up to a second, or until the watch stops all; return the second."""
     for second in range(first, last + 1):
         clock.now += 1.0
         try:
-            watch.tell("all_reduce", float(second))
+            watch.tell("all_reduce", float(second), on_gpu)
         except SystemExit:
             return second
     return last
@@ -70,7 +70,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def pair() -> tuple[Watch, Watch]:
     boxes: list[list[Any]] = [[], []]
-    return Watch(Mail(0, boxes), 25.0), Watch(Mail(1, boxes), 25.0)
+    limits = Limits(25.0, 600.0, 600.0)
+    return Watch(Mail(0, boxes), limits), Watch(Mail(1, boxes), limits)
 
 
 def test_a_silent_process_is_waited_for_up_to_the_limit(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,3 +92,17 @@ def test_a_process_that_compiles_for_ever_is_not_waited_for(clock: Clock) -> Non
     one, other = pair()
     other.announce("compiling a step")
     assert 600 < wait(one, clock, 1, 1000) < 630
+
+
+def test_a_silent_process_is_waited_for_longer_where_a_gpu_works(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    assert wait(pair()[0], clock, 1, 1000, on_gpu=True) == 601
+    assert "rank 0 has waited 601 s in all_reduce for rank 1, which does not answer" in capsys.readouterr().err
+
+
+def test_where_all_wait_for_their_gpus_nothing_is_stopped(clock: Clock) -> None:
+    one, other = pair()
+    for second in range(1, 1000):
+        clock.now += 0.5
+        one.tell("all_reduce", float(second), on_gpu=True)
+        clock.now += 0.5
+        other.tell("all_reduce", float(second), on_gpu=True)

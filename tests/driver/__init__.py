@@ -99,7 +99,7 @@ def install(lazy: bool = False, devices: int = 1, peers: bool = False, check: bo
     os.environ["CUPY_CACHE_DIR"] = str(emulator_adapter.separate_cache() / "cupy")
     os.environ["NVCC"] = f"{sys.executable} {_HERE / 'nvcc.py'}"
     # CuPy looks for a loaded library of the name before it looks for files.
-    names = ("libcuda.so.1", "libnvrtc.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10")
+    names = ("libcuda.so.1", "libnvrtc.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libnccl.so.2")
     libcuda, libnvrtc, *others = (ctypes.CDLL(str(folder / name)) for name in names)
     real_nvrtc = build.cuda_wheels() / "lib" / "libnvrtc.so.13"
     libnvrtc.standin_load_nvrtc.restype = ctypes.c_bool
@@ -146,6 +146,13 @@ def describe() -> str:
 def clear_faults() -> None:
     """Make devices usable again after a fault such as an illegal address, which on a GPU takes a new process."""
     _Installed.libcuda.standin_clear_faults()
+
+
+def num_collectives() -> int:
+    """How many collectives of NCCL this process has run, also within graphs."""
+    libnccl = ctypes.CDLL("libnccl.so.2")  # the one that is loaded
+    libnccl.standin_nccl_num_run.restype = ctypes.c_uint64
+    return int(libnccl.standin_nccl_num_run())
 
 
 def host_waits() -> int:

@@ -151,6 +151,7 @@ def _build_into(out: Path) -> None:
             pool.submit(_build_library, out / "libcublas.so.13", "cublas", include, out / "libcuda.so.1"),
             pool.submit(_build_library, out / "libcublasLt.so.13", "cublasLt"),
             pool.submit(_build_library, out / "libcurand.so.10", "curand", include, out / "libcuda.so.1"),
+            pool.submit(_build_library, out / "libnccl.so.2", "nccl", include, out / "libcuda.so.1"),
             pool.submit(_build_runtime_module, out, include),
         ]
         for job in jobs:
@@ -172,6 +173,7 @@ def _build_library(path: Path, sources: str, *options: object) -> None:
         *versions,
         f"-Wl,-soname,{path.name}",
         "-ldl",
+        "-lrt",
         "-o",
         path,
     )

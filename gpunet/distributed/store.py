@@ -1,0 +1,185 @@
+"""Where processes that MPI has not started find each other: the first one listens, and passes short texts on.
+
+It is for the start and for notices of processes that wait; tensors and objects travel over NCCL.  A message is a line of JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import socketserver
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from gpunet.errors import ProcessError
+
+_RETRY_EVERY = 0.1  # seconds between attempts to connect, while the first process may not listen yet
+_GRACE = 5.0  # seconds beyond the time limit of an answer
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = allow_reuse_address = True
+    request_queue_size = 128  # all processes connect at once
+
+    def __init__(self, host: str, port: int) -> None:
+        is_local = host in ("localhost", "127.0.0.1", "::1")
+        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        self.address_family = info[0]
+        super().__init__((info[4][0] if is_local else "", port), _Requests)
+        self.changed = threading.Condition()
+        self.gathered: dict[str, dict[int, Any]] = defaultdict(dict)
+        self.letters: dict[int, list[Any]] = defaultdict(list)
+
+
+class _Requests(socketserver.StreamRequestHandler):
+    """One connection of a process."""
+
+    server: _Server
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the process has gone, or is none of ours
+            for line in self.rfile:
+                request = json.loads(line)
+                answer = getattr(self, f"_{request['do']}")(request)
+                self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+    def _gather(self, request: dict[str, Any]) -> Any:
+        """Wait until all have sent a value; return those that have, by rank."""
+        with self.server.changed:
+            values = self.server.gathered[request["key"]]
+            values[request["rank"]] = request["value"]
+            self.server.changed.notify_all()
+            self.server.changed.wait_for(lambda: len(values) == request["size"], request["limit"])
+            return {str(rank): value for rank, value in values.items()}
+
+    def _send(self, request: dict[str, Any]) -> Any:
+        with self.server.changed:
+            self.server.letters[request["to"]].append(request["value"])
+
+    def _receive(self, request: dict[str, Any]) -> Any:
+        with self.server.changed:
+            return self.server.letters.pop(request["rank"], [])
+
+
+class Store:
+    """The connection of a process to the first one, which listens.
+
+    Args:
+        host, port: where the first process listens.
+        rank, size: of this process, and of all.
+        limit: seconds that a process waits for the others.
+
+    Raises:
+        ProcessError: the first process does not listen, or its port is taken.
+    """
+
+    def __init__(self, host: str, port: int, rank: int, size: int, limit: float) -> None:
+        self.rank, self.size, self._limit, self._place = rank, size, limit, f"{host}:{port}"
+        self._server: _Server | None = None
+        if rank == 0:
+            try:
+                self._server = _Server(host, port)
+            except OSError as error:
+                raise ProcessError(
+                    f"init_process_group: rank 0 cannot listen at {self._place} ({error.strerror or error}); set MASTER_PORT to a "
+                    "free port, and MASTER_ADDR to this machine, alike in all processes"
+                ) from error
+            threading.Thread(target=self._server.serve_forever, daemon=True, name="gpunet-store").start()
+        self._socket = self._connect(host, port)
+        self._socket.settimeout(limit + _GRACE)
+        self._file = self._socket.makefile("rwb")
+        self._lock = threading.Lock()
+        self._letters: list[Any] = []
+
+    def _connect(self, host: str, port: int) -> socket.socket:
+        end = time.monotonic() + self._limit
+        while True:
+            try:
+                return socket.create_connection((host, port), timeout=max(1.0, end - time.monotonic()))
+            except OSError as error:
+                if time.monotonic() > end:
+                    raise ProcessError(
+                        f"init_process_group: rank {self.rank} found no rank 0 at {self._place} within {self._limit:.0f} s "
+                        f"({error}); MASTER_ADDR must be the machine of rank 0, and MASTER_PORT a port that is open there"
+                    ) from error
+                time.sleep(_RETRY_EVERY)
+
+    def _ask(self, **request: Any) -> Any:
+        """Send a request; return the answer.
+
+        Raises:
+            OSError: the first process does not answer.
+        """
+        with self._lock:
+            self._file.write(json.dumps(request).encode() + b"\n")
+            self._file.flush()
+            line = self._file.readline()
+        if not line:
+            raise ConnectionError("the connection was closed")
+        return json.loads(line)
+
+    def gather(self, key: str, ranks: Sequence[int], value: Any) -> list[Any]:
+        """Return the values that these ranks pass with a key, each once.
+
+        Raises:
+            ProcessError: some do not within the time limit; the message has their ranks.
+        """
+        try:
+            found = self._ask(do="gather", key=key, rank=self.rank, size=len(ranks), value=value, limit=self._limit)
+        except OSError as error:
+            raise ProcessError(f"init_process_group: rank 0 at {self._place} does not answer ({error})") from error
+        missing = [rank for rank in ranks if str(rank) not in found]
+        if missing:
+            raise ProcessError(
+                f"init_process_group: rank {self.rank} has waited {self._limit:.0f} s for rank "
+                f"{', '.join(map(str, missing))}; start all {self.size} processes, or pass timeout= where it takes longer"
+            )
+        return [found[str(rank)] for rank in ranks]
+
+    def close(self) -> None:
+        """End the connection, and stop listening."""
+        self._file.close()
+        self._socket.close()
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    # -- as the communicator of a Watch
+    def Get_rank(self) -> int:
+        return self.rank
+
+    def Get_size(self) -> int:
+        return self.size
+
+    def isend(self, value: tuple[Any, ...], other: int) -> Store:
+        with contextlib.suppress(OSError, ValueError):  # the first process has gone: nobody can be told
+            self._ask(do="send", to=other, value=value)
+        return self
+
+    def Test(self) -> bool:
+        """Whether what was sent has arrived."""
+        return True
+
+    def iprobe(self) -> bool:
+        """Whether something was sent to this process."""
+        if not self._letters:
+            with contextlib.suppress(OSError, ValueError):
+                self._letters = self._ask(do="receive", rank=self.rank)
+        return bool(self._letters)
+
+    def recv(self) -> Any:
+        return self._letters.pop(0)
+
+    def Abort(self, status: int) -> None:
+        """End this process; its launcher, or their time limits, end the others."""
+        sys.stdout.flush()
+        os._exit(status)
+
+    def Free(self) -> None:
+        self.close()

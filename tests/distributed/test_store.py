@@ -1,0 +1,94 @@
+"""The store of processes that MPI has not started: gathering of values, notices, and errors that name who is missing."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import pytest
+
+from gpunet.distributed import waiting
+from gpunet.distributed.store import Store
+from gpunet.distributed.waiting import Limits, Watch
+from gpunet.errors import ProcessError
+from tests.distributed.test_nccl import free_port
+from tests.distributed.test_waiting import Clock
+
+SIZE = 3
+
+
+@pytest.fixture
+def stores() -> Iterator[list[Store]]:
+    port = free_port()
+    with ExitStack() as stack:
+        found = [Store("127.0.0.1", port, rank, SIZE, 30.0) for rank in range(SIZE)]
+        for store in found:
+            stack.callback(store.close)  # the first one at last
+        yield found
+
+
+def in_threads(calls: list[Callable[[], Any]]) -> list[Any]:
+    """What each function returns, called at once."""
+    found: list[Any] = [None] * len(calls)
+
+    def call(number: int) -> None:
+        found[number] = calls[number]()
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_values_are_gathered_by_rank(stores: list[Store]) -> None:
+    for key, ranks in (("all", (0, 1, 2)), ("pair", (2, 0))):
+        found = in_threads([lambda s=stores[rank]: s.gather(key, ranks, [s.rank, "é"]) for rank in ranks])  # type: ignore[misc]
+        assert found == [[[rank, "é"] for rank in ranks]] * len(ranks)
+
+
+def test_missing_ranks_are_named(stores: list[Store]) -> None:
+    stores[1]._limit = 0.05
+    with pytest.raises(ProcessError, match=r"rank 1 has waited 0 s for rank 0, 2; start all 3 processes, or pass timeout="):
+        stores[1].gather("all", range(SIZE), None)
+
+
+def test_a_first_process_that_does_not_listen_is_named() -> None:
+    port = free_port()
+    with pytest.raises(ProcessError, match=rf"rank 1 found no rank 0 at 127\.0\.0\.1:{port} within 0 s"):
+        Store("127.0.0.1", port, 1, 2, 0.05)
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(ProcessError, match=rf"rank 0 cannot listen at 127\.0\.0\.1:{port} \(.*in use.*\); set MASTER_PORT"):
+            Store("127.0.0.1", port, 0, 2, 1.0)
+
+
+def test_a_first_process_that_has_gone_is_named(stores: list[Store]) -> None:
+    stores[0].close()
+    with suppress(OSError):  # closed already if it was still to be accepted
+        stores[1]._socket.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(ProcessError, match="rank 0 at 127.0.0.1:.* does not answer"):
+        stores[1].gather("all", range(SIZE), None)
+    assert not stores[1].iprobe()
+
+
+def test_the_silent_process_is_named_over_the_store(
+    stores: list[Store], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(waiting, "time", clock)
+    monkeypatch.setattr(Store, "Abort", lambda self, status: (_ for _ in ()).throw(SystemExit(status)))
+    one, other = (Watch(stores[rank], Limits(25.0, 30.0, 30.0)) for rank in (0, 1))
+    with pytest.raises(SystemExit):
+        for second in range(1, 100):
+            clock.now += 1.0
+            other.tell("a collective on a GPU", float(second), on_gpu=True)
+            one.tell("a collective on a GPU", float(second), on_gpu=True)
+    assert "has waited 31 s in a collective on a GPU for rank 2, which does not answer; all are" in capsys.readouterr().err
