@@ -144,7 +144,8 @@ class Store:
 
     def close(self) -> None:
         """End the connection, and stop listening."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # the first process has gone before it read all
+            self._file.close()
         self._socket.close()
         if self._server is not None:
             self._server.shutdown()
