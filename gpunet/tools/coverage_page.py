@@ -77,7 +77,7 @@ EXPLANATIONS = {
     "overrides": "`__torch_function__`: a subclass of Tensor overrides methods, not functions",
     "tuning": "how PyTorch divides the work of a loss: here that follows from the shapes",
     "compilers": "PyTorch's compilers and exporters, with their sizes that are symbols; `gpunet.capture` compiles training steps",
-    "distributed": "NCCL, sharded models and RPC; [several processes](distributed.md) train over MPI",
+    "distributed": "sharded models, RPC and direct calls of NCCL; [several processes](distributed.md) train over MPI and NCCL",
     "runtime": "the allocator, the graphs and the generators of PyTorch's CUDA runtime: CuPy's pool allocates, `gpunet.capture` "
     "records graphs, and one generator draws on all GPUs",
     "backends": "libraries and devices that gpunet does not use",

@@ -93,7 +93,7 @@ class Trainer:
         class_names: kept in the checkpoint.
         deterministic: the same bits for any number of processes: each batch is computed in 4 shards, or in as many as the number
             says, a power of two; their gradients are added in a tree.  docs/distributed.md states the cost.
-        process_group: the processes that share each batch (:mod:`gpunet.distributed`); by default all that ``mpiexec`` has started.
+        process_group: the processes that share each batch (:mod:`gpunet.distributed`); by default all that a launcher has started.
             ``ProcessGroup.alone()`` trains this process alone.
 
     Attributes:
