@@ -25,6 +25,7 @@ import numpy
 
 from gpunet.backend import cupy_functions, dtypes
 from gpunet.backend.emulated_array import EmulatedArray, emulated_numpy
+from gpunet.backend.launchers import local_rank
 from gpunet.errors import CaptureError, DeviceError, DtypeError, MissingDependencyError, OutOfMemoryError
 
 __all__ = ["cuda_status", "default_device", "device", "set_default_device"]
@@ -92,8 +93,8 @@ class Device(contextlib.ContextDecorator):
     """A device: ``Device("cpu")``, ``Device("cuda")``, ``Device("cuda:1")`` or ``Device("cuda", 1)``, ``Device("emulated")``,
     ``Device("auto")``.
 
-    "auto" is "cuda" if CUDA is ready, else "cpu".  "cuda" means the current GPU of the thread, which is "cuda:0", in a process
-    group the GPU with the process's rank on its machine, until ``cuda.set_device`` changes it; a number means that GPU.
+    "auto" is "cuda" if CUDA is ready, else "cpu".  "cuda" means the current GPU of the thread, until ``cuda.set_device`` changes it
+    "cuda:0", or of several processes on a machine the one with the process's rank there; a number means that GPU.
     "emulated" is for tests: it runs the CUDA sources on the CPU, thread by thread, and can check them (see
     :mod:`gpunet.emulator`).
 
@@ -169,26 +170,18 @@ def _parse_device(name: Any, index: Any) -> tuple[str, int | None]:
 class _Contexts(threading.local):
     def __init__(self) -> None:
         self.devices: list[Device] = []
-        self.gpu: int | None = None  # the index of the GPU that "cuda" means; the usual one if None
+        self.gpu: int | None = None  # the index of the GPU that "cuda" means; None: that of the process
 
 
 def current_gpu() -> int:
     """Return the index of the GPU that "cuda" means in this thread; counted on from the first one beyond the last one."""
-    return _usual_gpu if _contexts.gpu is None else _contexts.gpu
+    return (local_rank() or 0) if _contexts.gpu is None else _contexts.gpu
 
 
 def set_current_gpu(index: int) -> None:
     """Set the index of the GPU that "cuda" means in this thread."""
     _contexts.gpu = index
 
-
-def set_usual_gpu(index: int) -> None:
-    """Set the index of the GPU that "cuda" means where no thread has chosen another one."""
-    global _usual_gpu
-    _usual_gpu = index
-
-
-_usual_gpu = 0
 
 _contexts = _Contexts()  # the devices whose blocks this thread is in
 device = Device  # PyTorch's name

@@ -68,9 +68,10 @@ class Link:
         if problems:
             message = f"NCCL cannot be used: {next(iter(problems.values()))} (rank {', '.join(map(str, problems))})"
         else:
+            names = ", ".join(dict.fromkeys(places[rank] for rank in shared))
             message = (
-                f"NCCL cannot be used: ranks {', '.join(map(str, shared))} share {', '.join(dict.fromkeys(places[r] for r in shared))}; start "
-                "a process for each GPU, which it gets by its rank on the machine, or by cuda.set_device() before"
+                f"NCCL cannot be used: ranks {', '.join(map(str, shared))} share {names}; start a process for each GPU, which it "
+                "gets by its rank on the machine, or by cuda.set_device() before"
             )
         if self._is_required:
             raise (MissingDependencyError if problems else ProcessError)(f"init_process_group: {message}")

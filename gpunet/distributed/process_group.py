@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy
 
-from gpunet.backend import devices, long_work
+from gpunet.backend import devices, launchers, long_work
 from gpunet.backend.devices import Device
 from gpunet.backend.nccl import Communicator
-from gpunet.distributed import launchers
 from gpunet.distributed.communicators import Alone, OverNccl
 from gpunet.distributed.nccl import Link
 from gpunet.distributed.store import Store
@@ -177,8 +176,7 @@ def init_process_group(
 ) -> None:  # fmt: skip
     """Join the processes that ``mpiexec``, torchrun or Slurm started; a process that was started alone is a group of one.
 
-    From then on, an error that ends one process stops all of them, and so does a process that does not answer.  The device "cuda"
-    is the GPU with the rank of the process on its machine, unless ``cuda.set_device`` says otherwise.
+    From then on, an error that ends one process stops all of them, and so does a process that does not answer.
 
     Args:
         backend: "nccl": tensors on GPUs travel over NCCL, those on the CPU over MPI, or over NCCL if mpiexec did not start the
@@ -213,14 +211,13 @@ def init_process_group(
             f"init_process_group: a group of {told.size} processes is expected, but MPI has started {found.size()}: run the script "
             f"by `mpiexec -n {told.size} python script.py`"
         )
+    if found.backend == "nccl" and found.size() > 1:
+        found.on_gpu(_gpu(device_id))
     _World.group = group.WORLD = found  # type: ignore[assignment]
     if found.size() > 1:
-        devices.set_usual_gpu(launchers.local_rank() or 0)
         _World.watch = Watch(found.communicator.Dup() if _World.store is None else _World.store, limits)
         long_work.listeners.append(_World.watch.announce)
         _World.excepthook, sys.excepthook = sys.excepthook, _print_and_stop
-        if found.backend == "nccl" and found.link is not None:
-            found.on_gpu(_gpu(device_id))
 
 
 def _chosen(backend: Any) -> str:
@@ -284,7 +281,6 @@ def _nccl_world(backend: str, told: launchers.Told, init_method: str | None, lim
         )
     if not 0 <= rank < size:
         raise ArgumentError(f"init_process_group: rank={rank} of {size} processes; set RANK, or pass rank=, from 0 to {size - 1}")
-    devices.set_usual_gpu(launchers.local_rank() or 0)
     store = Store(*launchers.meeting_place(init_method), rank, size, limits.start)
     try:
         found = ProcessGroup.over_nccl(store, "all", range(size), _gpu(device_id))
@@ -324,7 +320,6 @@ def destroy_process_group(group: ProcessGroup | None = None) -> None:
         if _World.excepthook is not None:
             sys.excepthook, _World.excepthook = _World.excepthook, None
         _World.group = globals()["group"].WORLD = None
-        devices.set_usual_gpu(0)
     if found.size() > 1:
         _wait_for_all(found, "destroy_process_group")
         if found.link is not None:

@@ -31,7 +31,7 @@ class _Server(socketserver.ThreadingTCPServer):
         is_local = host in ("localhost", "127.0.0.1", "::1")
         info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         self.address_family = info[0]
-        super().__init__((info[4][0] if is_local else "", port), _Requests)
+        super().__init__((str(info[4][0]) if is_local else "", port), _Requests)
         self.changed = threading.Condition()
         self.gathered: dict[str, dict[int, Any]] = defaultdict(dict)
         self.letters: dict[int, list[Any]] = defaultdict(list)

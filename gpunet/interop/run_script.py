@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gpunet.distributed.launchers import export_launcher_variables
+from gpunet.backend.launchers import export_launcher_variables
 from gpunet.errors import ArgumentError
 from gpunet.interop.torch_modules import torch_names
 

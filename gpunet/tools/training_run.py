@@ -349,7 +349,7 @@ def _config(options: Options, setup: Setup, device: Any) -> dict[str, Any]:
     return {
         "gpunet": gpunet.__version__,
         "options": {name: value for name, value in asdict(options).items() if value is not None},
-        "device": str(device),
+        "device": str(device) if ":" in options.device else device.type,  # another number in each process
         "data": setup.digest,
         "task": dataset.task,
         "network": setup.network,

@@ -95,8 +95,8 @@ def host() -> None:
     programs.collectives()
 
 
-def training() -> None:
-    """Weights of eager and captured steps against those of one process on the CPU; a replay has its collectives in the graph."""
+def training(device: str = "cuda") -> None:
+    """Losses of eager and captured steps against those of one process on the CPU; a replay has its collectives in the graph."""
     rank, size = distributed.get_rank(), distributed.get_world_size()
     for kind in ("plain", "sync"):
         alone = losses(programs.network(kind), False, 0, 1, "cpu")
@@ -105,11 +105,16 @@ def training() -> None:
             if rank:
                 for p in model.parameters():
                     p.data.add_(rank)
-            model = DistributedDataParallel(nn.SyncBatchNorm.convert_sync_batchnorm(model.cuda()), bucket_cap_mb=1e-4)
-            found = losses(model, is_captured, rank, size, "cuda")
+            model = DistributedDataParallel(nn.SyncBatchNorm.convert_sync_batchnorm(model.to(device)), bucket_cap_mb=1e-4)
+            found = losses(model, is_captured, rank, size, device)
             numpy.testing.assert_allclose(found, alone, rtol=1e-6)
     if rank == 0:
         print(f"losses {' '.join(f'{x:.9f}' for x in found)}")
+
+
+def training_on_the_cpu() -> None:
+    """The same over MPI."""
+    training("cpu")
 
 
 def losses(model: nn.Module, is_captured: bool, rank: int, size: int, device: str) -> list[float]:
@@ -136,9 +141,9 @@ def losses(model: nn.Module, is_captured: bool, rank: int, size: int, device: st
         calls.clear()
         before = driver.num_collectives()
         loss = run(gpunet.tensor(x[rank::size], device=device), gpunet.tensor(y[rank::size], device=device))
-        gpunet.cuda.synchronize("cuda")
+        gpunet.synchronize(device)
         num_run = driver.num_collectives() - before
-        if is_captured and number > 1:
+        if is_captured and device == "cuda" and number > 1:
             assert not calls and num_run >= 4, (calls, num_run)  # in the graph
         mean = loss.detach().clone()
         if size > 1:
@@ -196,11 +201,11 @@ def fit() -> None:
 def mismatched() -> None:
     """Processes that call different collectives: the error of NCCL is raised where the host next waits."""
     x = on_gpu([1.0, 2.0])
+    if distributed.get_rank() == 0:
+        distributed.all_reduce(x)
+    else:
+        distributed.broadcast(x, 0)
     with pytest.raises(gpunet.errors.ProcessError, match=r"a collective on a GPU: NCCL failed \(.*remote process exited"):
-        if distributed.get_rank() == 0:
-            distributed.all_reduce(x)
-        else:
-            distributed.broadcast(x, 0)
         gpunet.cuda.synchronize("cuda")
     print("passed", flush=True)
     os._exit(0)  # the group cannot be destroyed

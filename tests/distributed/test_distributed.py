@@ -251,7 +251,8 @@ def test_several_processes_without_mpi4py_are_not_alone(monkeypatch: pytest.Monk
 def test_mpi_and_not_the_environment_counts_the_processes() -> None:
     """As under a launcher whose variables are not known."""
     code = (
-        "from gpunet.distributed import launchers, process_group as p\nlaunchers._MPI_SIZES = ()\np.init_process_group()\n"
+        "from gpunet.backend import launchers\nfrom gpunet.distributed import process_group as p\nlaunchers._MPI_SIZES = ()\n"
+        "p.init_process_group()\n"
         "print(f'size {p.get_world_size()}')\np.destroy_process_group()"
     )
     done = run(2, "-c", code)

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def in_threads(calls: list[Callable[[], Any]]) -> list[Any]:
 
 def test_values_are_gathered_by_rank(stores: list[Store]) -> None:
     for key, ranks in (("all", (0, 1, 2)), ("pair", (2, 0))):
-        found = in_threads([lambda s=stores[rank]: s.gather(key, ranks, [s.rank, "é"]) for rank in ranks])  # type: ignore[misc]
+        found = in_threads([partial(stores[rank].gather, key, ranks, [rank, "é"]) for rank in ranks])
         assert found == [[[rank, "é"] for rank in ranks]] * len(ranks)
 
 
@@ -86,9 +87,13 @@ def test_the_silent_process_is_named_over_the_store(
     monkeypatch.setattr(waiting, "time", clock)
     monkeypatch.setattr(Store, "Abort", lambda self, status: (_ for _ in ()).throw(SystemExit(status)))
     one, other = (Watch(stores[rank], Limits(25.0, 30.0, 30.0)) for rank in (0, 1))
-    with pytest.raises(SystemExit):
+
+    def wait() -> None:
         for second in range(1, 100):
             clock.now += 1.0
             other.tell("a collective on a GPU", float(second), on_gpu=True)
             one.tell("a collective on a GPU", float(second), on_gpu=True)
+
+    with pytest.raises(SystemExit):
+        wait()
     assert "has waited 31 s in a collective on a GPU for rank 2, which does not answer; all are" in capsys.readouterr().err

@@ -58,12 +58,14 @@ def told(world_size: int = -1, rank: int = -1) -> Told | None:
     Args:
         world_size, rank: of the script, -1 if it does not say.
     """
+    slurm = from_environment(("SLURM_STEP_NUM_TASKS",))
     size = world_size if world_size != -1 else from_environment(("WORLD_SIZE",))
-    if size is not None:
-        found = rank if rank != -1 else from_environment(("RANK",))
-        by = "torchrun" if "TORCHELASTIC_RUN_ID" in os.environ else "WORLD_SIZE" if world_size == -1 else "world_size"
-    else:
-        size, found, by = from_environment(("SLURM_STEP_NUM_TASKS",)), from_environment(("SLURM_PROCID",)), "Slurm"
+    found = rank if rank != -1 else from_environment(("RANK",))
+    by = "world_size" if world_size != -1 else "WORLD_SIZE"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        by = "torchrun"
+    elif slurm is not None and size in (None, slurm):  # that size also by export_launcher_variables
+        size, found, by = slurm, from_environment(("SLURM_PROCID",)), "Slurm"
     return None if size is None or size == 1 else Told(-1 if found is None else found, size, by)
 
 
