@@ -114,14 +114,19 @@ class Store:
         """Send a request; return the answer.
 
         Raises:
-            OSError: the first process does not answer.
+            ProcessError: the first process does not answer.
         """
+        line, cause = b"", None
         with self._lock:
-            self._file.write(json.dumps(request).encode() + b"\n")
-            self._file.flush()
-            line = self._file.readline()
+            try:
+                self._file.write(json.dumps(request).encode() + b"\n")
+                self._file.flush()
+                line = self._file.readline()
+            except (OSError, ValueError) as error:  # ValueError: the connection was closed here
+                cause = error
         if not line:
-            raise ConnectionError("the connection was closed")
+            why = "it has closed the connection" if cause is None else cause
+            raise ProcessError(f"rank 0, which listens at {self._place}, does not answer ({why}); it may have failed") from cause
         return json.loads(line)
 
     def gather(self, key: str, ranks: Sequence[int], value: Any) -> list[Any]:
@@ -130,10 +135,7 @@ class Store:
         Raises:
             ProcessError: some do not within the time limit; the message has their ranks.
         """
-        try:
-            found = self._ask(do="gather", key=key, rank=self.rank, size=len(ranks), value=value, limit=self._limit)
-        except OSError as error:
-            raise ProcessError(f"init_process_group: rank 0 at {self._place} does not answer ({error})") from error
+        found = self._ask(do="gather", key=key, rank=self.rank, size=len(ranks), value=value, limit=self._limit)
         missing = [rank for rank in ranks if str(rank) not in found]
         if missing:
             raise ProcessError(
@@ -159,7 +161,7 @@ class Store:
         return self.size
 
     def isend(self, value: tuple[Any, ...], other: int) -> Store:
-        with contextlib.suppress(OSError, ValueError):  # the first process has gone: nobody can be told
+        with contextlib.suppress(ProcessError):  # the first process has gone: nobody can be told
             self._ask(do="send", to=other, value=value)
         return self
 
@@ -170,7 +172,7 @@ class Store:
     def iprobe(self) -> bool:
         """Whether something was sent to this process."""
         if not self._letters:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(ProcessError):
                 self._letters = self._ask(do="receive", rank=self.rank)
         return bool(self._letters)
 
