@@ -116,7 +116,8 @@ class Store:
         Raises:
             ProcessError: the first process does not answer.
         """
-        line, cause = b"", None
+        line = b""
+        cause: Exception | None = None
         with self._lock:
             try:
                 self._file.write(json.dumps(request).encode() + b"\n")
