@@ -173,8 +173,8 @@ def cosine_embedding_loss(
     return _cosine_embedding(a, b, target, as_number(name, "margin", margin), reduction)
 
 
-#: Added to the squared norms in :func:`cosine_embedding_loss`, as in PyTorch.
-_EPSILON = 1e-12
+#: Added to the squared norms in :func:`cosine_embedding_loss`: PyTorch's constant has float32, 4e-9 less than 1e-12.
+_EPSILON = float(numpy.float32(1e-12))
 
 
 @in_accumulator

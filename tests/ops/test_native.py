@@ -95,6 +95,9 @@ FIRST_DERIVATIVE: dict[str, Call] = {
     "ctc_loss": (
         lambda t, x: t.ctc_loss(x.log_softmax(-1), t.tensor([[1, 2], [2, 1]]), (5, 4), (2, 1), 0, 2), ((5, 2, 3),)
     ),
+    "cosine_embedding_loss of short vectors": (  # the constant in its norms has float32
+        lambda t, x, y: t.cosine_embedding_loss(x * 1e-9, y, t.tensor([-1, -1, -1], device=x.device)), ((3, 4), (3, 4))
+    ),
 }  # fmt: skip
 
 
