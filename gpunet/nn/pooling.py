@@ -276,7 +276,7 @@ class _FractionalMaxPool(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         name, dims = type(self).__name__, self._dims
-        self.kernel_size = per_dimension(name, "kernel_size", kernel_size, dims, 1)
+        self.kernel_size = per_dimension(name, "kernel_size", kernel_size, dims, 1, expands=False)
         if output_size is not None and output_ratio is not None:
             raise ArgumentError(f"{name}: output_size={output_size}, output_ratio={output_ratio}; expected one of them")
         self.output_size, self.output_ratio = fractional_pooling.check_sizes(name, dims, output_size, output_ratio)
@@ -315,9 +315,9 @@ class _MaxUnpool(Module):
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
         super().__init__()
         name, dims = type(self).__name__, self._dims
-        self.kernel_size = per_dimension(name, "kernel_size", kernel_size, dims, 1)
-        self.stride = self.kernel_size if stride is None else per_dimension(name, "stride", stride, dims, 1)
-        self.padding = per_dimension(name, "padding", padding, dims, 0)
+        self.kernel_size = per_dimension(name, "kernel_size", kernel_size, dims, 1, expands=False)
+        self.stride = self.kernel_size if stride is None else per_dimension(name, "stride", stride, dims, 1, expands=False)
+        self.padding = per_dimension(name, "padding", padding, dims, 0, expands=False)
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"

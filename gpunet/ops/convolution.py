@@ -30,7 +30,7 @@ from gpunet.launch.kernel import ceil_div, kernel
 from gpunet.launch.memory import call_library, empty, scratch
 from gpunet.ops.activation_table import ACTIVATIONS
 from gpunet.ops.activations import absorb_activation, absorb_derivative, activation_backward, activation_forward, find
-from gpunet.ops.face import as_positive, public
+from gpunet.ops.face import as_integer, as_positive, public
 from gpunet.ops.gemm import best_cut, geometry, whole_flag, window_shape, workspace
 from gpunet.ops.matmul import matmul
 from gpunet.ops.pad import pad
@@ -649,6 +649,6 @@ def conv_tbc(input: Any, weight: Any, bias: Any, pad: int = 0) -> Tensor:
             f"conv_tbc: input of shape {tuple(input.shape)}, weight of {tuple(filters.shape)}; expected (steps, batch, channels) "
             "and (length, in_channels, out_channels)"
         )
-    signals = _permute(input, dims=(1, 2, 0))
-    found = convolve(signals, _permute(filters, dims=(2, 1, 0)), wrap(bias, "conv_tbc"), 1, pad, 1, 1, dims=1)
+    zeros, signals = as_integer("conv_tbc", "pad", pad), _permute(input, dims=(1, 2, 0))
+    found = convolve(signals, _permute(filters, dims=(2, 1, 0)), wrap(bias, "conv_tbc"), 1, zeros, 1, 1, dims=1)
     return _permute(found, dims=(2, 0, 1))

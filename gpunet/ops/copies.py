@@ -43,14 +43,19 @@ def slice_of(input: Any, dim: int = 0, start: int | None = None, end: int | None
     return found
 
 
+def equal_parts(input: Any, split_size: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """The parts of ``split_size`` elements along a dimension; the last one may have fewer."""
+    found: tuple[Tensor, ...] = split(input, as_integer("split", "split_size", split_size), dim)
+    return found
+
+
 #: The name of a view -> the function that returns it; those that split return tuples.
 _VIEWS: dict[str, Callable[..., Any]] = {
     "alias": alias, "as_strided": as_strided, "detach": detach, "diagonal": diagonal, "expand": expand, "narrow": narrow,
-    "permute": permute, "select": select, "slice": slice_of, "split": split, "split_with_sizes": split_with_sizes,
+    "permute": permute, "select": select, "slice": slice_of, "split": equal_parts, "split_with_sizes": split_with_sizes,
     "squeeze": squeeze, "t": t, "transpose": transpose, "unbind": unbind, "unfold": unfold, "unsqueeze": unsqueeze, "view": view,
 }  # fmt: skip
 _METHODS = {"narrow": "narrow_copy"}
-_OTHER_NAMES = {"split": {"split_size": "split_size_or_sections"}}
 
 
 def _copy(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,7 +69,7 @@ def _copy(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
     copy.__name__ = copy.__qualname__ = f"{name}_copy"
     copy.__doc__ = f"A copy of ``input.{name}(...)``; of a function that splits, a tuple of copies."
-    return public(_METHODS.get(name, ""), names=_OTHER_NAMES.get(name), takes_complex=True)(copy)
+    return public(_METHODS.get(name, ""), takes_complex=True)(copy)
 
 
 _COPIES = {f"{_name}_copy": _copy(_name, _function) for _name, _function in _VIEWS.items()}

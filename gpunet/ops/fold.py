@@ -18,7 +18,7 @@ __all__ = ["fold", "unfold"]
 def _numbers(function: str, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> list[tuple[int, ...]]:
     """Taps, dilations, paddings and strides of both dimensions."""
     given = (("kernel_size", kernel_size, 1), ("dilation", dilation, 1), ("padding", padding, 0), ("stride", stride, 1))
-    return [per_dimension(function, name, value, 2, least) for name, value, least in given]
+    return [per_dimension(function, name, value, 2, least, expands=False) for name, value, least in given]
 
 
 def _counts(function: str, extent: tuple[int, ...], numbers: list[tuple[int, ...]]) -> list[int]:
@@ -84,7 +84,7 @@ def fold(input: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padd
     shape = x.array.shape
     if len(shape) == 2:
         return fold(_reshape(x, shape=(1, *shape)), output_size, kernel_size, dilation, padding, stride)[0]
-    extent = per_dimension("fold", "output_size", output_size, 2, 1)
+    extent = per_dimension("fold", "output_size", output_size, 2, 1, expands=False)
     numbers = _numbers("fold", kernel_size, dilation, padding, stride)
     (taps, dilations, pads, strides), counts = numbers, _counts("fold", extent, numbers)
     if len(shape) != 3 or shape[1] % math.prod(taps) or not shape[1] or shape[2] != math.prod(counts):

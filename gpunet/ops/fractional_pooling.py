@@ -9,11 +9,13 @@ from gpunet.autograd import Tensor, wrap
 from gpunet.backend.dtypes import int64, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.broadcast import cast
+from gpunet.ops.compare import ne
 from gpunet.ops.creation import arange
+from gpunet.ops.elementwise import where
 from gpunet.ops.face import as_number, public
 from gpunet.ops.index import gather
 from gpunet.ops.join import cat
-from gpunet.ops.order import max as maximum
+from gpunet.ops.order import argmax
 from gpunet.ops.random import rand
 from gpunet.ops.windows import check_images, per_dimension
 
@@ -31,7 +33,7 @@ def check_sizes(function: str, dims: int, output_size: Any, output_ratio: Any) -
     if output_size is None and output_ratio is None:
         raise ArgumentError(f"{function}: output_size=None, output_ratio=None; expected one of them")
     if output_size is not None:
-        return per_dimension(function, "output_size", output_size, dims, 1), None
+        return per_dimension(function, "output_size", output_size, dims, 1, expands=False), None
     given = output_ratio if isinstance(output_ratio, (tuple, list)) else (output_ratio,) * dims
     ratios = tuple([as_number(function, "output_ratio", ratio) for ratio in given])
     if len(ratios) != dims or not all(0.0 < ratio < 1.0 for ratio in ratios):
@@ -59,7 +61,7 @@ def _pooled(
         raise DtypeError(f"{function}: the input has dtype {input.dtype}; expected a floating dtype: convert it with .float()")
     *lead, channels = input.array.shape[:-dims]
     extent = input.array.shape[-dims:]
-    taps = per_dimension(function, "kernel_size", kernel_size, dims, 1)
+    taps = per_dimension(function, "kernel_size", kernel_size, dims, 1, expands=False)
     sizes, ratios = check_sizes(function, dims, output_size, output_ratio)
     sizes = tuple([int(n * ratio) for n, ratio in zip(extent, ratios)]) if sizes is None else sizes
     if any(size < 1 or size + tap - 1 > n for n, size, tap in zip(extent, sizes, taps)):
@@ -89,10 +91,17 @@ def _pooled(
         place = place + of_axis.reshape(extended)
     count, window = math.prod(sizes), math.prod(taps)
     place = place.reshape(planes, count, window)
-    values = gather(input.reshape(planes, math.prod(extent)), 1, place.reshape(planes, count * window))
-    maxima, which = maximum(values.reshape(planes, count, window), -1)
+    elements = input.reshape(planes, math.prod(extent))
+    values = gather(elements.detach(), 1, place.reshape(planes, count * window)).reshape(planes, count, window)
+    chosen = gather(place, 2, _place_in_window(values).unsqueeze(-1)).reshape(planes, count)
     shape = (*input.array.shape[:-dims], *sizes)
-    return maxima.reshape(shape), gather(place, 2, which.unsqueeze(-1)).reshape(shape)
+    return gather(elements, 1, chosen).reshape(shape), chosen.reshape(shape)
+
+
+def _place_in_window(values: Tensor) -> Tensor:
+    """The place of the first maximum along the last dimension, or of the last NaN, as the other poolings choose it."""
+    last_nan = where(ne(values, values), arange(1, values.array.shape[-1] + 1, device=values.device), 0).amax(-1)
+    return where(last_nan > 0, last_nan - 1, argmax(values, -1))
 
 
 def _pool(function: str, dims: int, input: Tensor, return_indices: bool | None, *arguments: Any) -> Any:

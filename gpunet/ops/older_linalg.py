@@ -12,11 +12,12 @@ from gpunet.launch.memory import empty
 from gpunet.ops.broadcast import broadcast_shape, in_accumulator
 from gpunet.ops.convert import clone
 from gpunet.ops.dims import normalize_dim
-from gpunet.ops.face import as_number, public
+from gpunet.ops.face import as_integer, public
 from gpunet.ops.factorize import _solve_triangular, check_matrix, library_launch
 from gpunet.ops.linalg import _matrix_norm_of, _vector_norm_of
 from gpunet.ops.matrix_functions import householder_product, reflected
 from gpunet.ops.norm import norm
+from gpunet.ops.reduce import takes_flag_first
 
 __all__ = ["frobenius_norm", "geqrf", "norm_except_dim", "nuclear_norm", "orgqr", "ormqr", "triangular_solve"]
 
@@ -163,14 +164,13 @@ def frobenius_norm(input: Any, dim: Any, keepdim: bool = False) -> Tensor:
 
 
 @public(autocast="cuda: float32")
+@takes_flag_first
 def nuclear_norm(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The sum of the singular values of matrices: ``nuclear_norm(x, keepdim)`` of a matrix, or in two dimensions ``dim``.
 
     Raises:
         ShapeError: the tensor is no matrix, or ``dim`` is not two dimensions.
     """
-    if isinstance(dim, bool):
-        dim, keepdim = None, dim
     if dim is None and input.ndim != 2:
         raise ShapeError(f"nuclear_norm: the tensor has shape {tuple(input.shape)}; expected a matrix, or dim=")
     return _matrix_norm_of("nuclear_norm", input, "nuc", (-2, -1) if dim is None else dim, keepdim, None)
@@ -182,7 +182,7 @@ def norm_except_dim(v: Any, pow: int = 2, dim: int = 0) -> Tensor:
     Args:
         pow: the order of the norm.
     """
-    x, order = wrap(v, "norm_except_dim"), as_number("norm_except_dim", "pow", pow)
+    x, order = wrap(v, "norm_except_dim"), as_integer("norm_except_dim", "pow", pow)
     if isinstance(dim, (int, numpy.integer)) and dim == -1:
         return norm(x, order)
     if not x.ndim:

@@ -46,7 +46,7 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = "use_mm_f
     if not p >= 0.0:
         raise ArgumentError(f"cdist: p={p}; expected zero or a positive number")
     mode = "use_mm_for_euclid_dist_if_necessary" if compute_mode is None else compute_mode
-    if mode not in _MODES:
+    if not isinstance(mode, str) or mode not in _MODES:
         raise ArgumentError(f"cdist: compute_mode={compute_mode!r}; expected one of {', '.join(map(repr, _MODES))}, or None")
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-1]:
         raise ShapeError(f"cdist: x1 has shape {tuple(a.shape)}, x2 {tuple(b.shape)}; expected (..., n, d) and (..., m, d)")

@@ -292,7 +292,7 @@ def _lp_pool(
     if not p:
         raise ArgumentError(f"{function}: norm_type=0; expected another number")
     _checked(function, input, dims)
-    taps = math.prod(per_dimension(function, "kernel_size", kernel_size, dims, 1))
+    taps = math.prod(per_dimension(function, "kernel_size", kernel_size, dims, 1, expands=False))
     sums = _avg_pool(function, input**p, dims, kernel_size, stride, 0, ceil_mode, True) * taps
     return where(sums == 0, sums.detach(), sums) ** (1.0 / p)
 

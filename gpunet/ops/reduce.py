@@ -146,8 +146,8 @@ def _sqrt_0_derivative(g, out):
 sqrt_0.derivatives(x=_sqrt_0_derivative)
 
 
-def _takes_unbiased_first(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: PyTorch's overload f(input, unbiased), in which a bool stands in the place of ``dim``."""
+def takes_flag_first(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: PyTorch's overload f(input, unbiased) or f(input, keepdim), in which a bool stands in the place of ``dim``."""
 
     @functools.wraps(function)
     def call(input: Tensor, *args: Any, **options: Any) -> Any:
@@ -200,7 +200,7 @@ def _moment_arguments(function: str, x: Tensor, dim: Dims, unbiased: bool | None
 
 
 @public("var")
-@_takes_unbiased_first
+@takes_flag_first
 def var(
     input: Any, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
 ) -> Tensor:
@@ -218,7 +218,7 @@ def var(
 
 
 @public("std")
-@_takes_unbiased_first
+@takes_flag_first
 def std(
     input: Any, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
 ) -> Tensor:
@@ -228,7 +228,7 @@ def std(
 
 
 @public()
-@_takes_unbiased_first
+@takes_flag_first
 def var_mean(
     input: Any, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -239,7 +239,7 @@ def var_mean(
 
 
 @public()
-@_takes_unbiased_first
+@takes_flag_first
 def std_mean(
     input: Any, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,7 @@ def segment_reduce(
     """
     x = wrap(data, "segment_reduce")
     check_flag("segment_reduce", "unsafe", unsafe)
-    if reduce not in _REDUCTIONS:
+    if not isinstance(reduce, str) or reduce not in _REDUCTIONS:
         raise ArgumentError(f"segment_reduce: reduce={reduce!r}; expected one of {', '.join(map(repr, _REDUCTIONS))}")
     if indices is not None or (lengths is None) == (offsets is None):
         raise ArgumentError("segment_reduce: expected lengths or offsets, one of them, and no indices")

@@ -52,9 +52,9 @@ def _max_unpool(
         raise DtypeError(f"{function}: indices has dtype {index.dtype}; expected int64, as max pooling returns with the maxima")
     if index.array.shape != shape:
         raise ShapeError(f"{function}: indices has shape {index.array.shape}; expected that of the input, {shape}")
-    taps = per_dimension(function, "kernel_size", kernel_size, dims, 1)
-    strides = taps if stride is None else per_dimension(function, "stride", stride, dims, 1)
-    pads = per_dimension(function, "padding", padding, dims, 0)
+    taps = per_dimension(function, "kernel_size", kernel_size, dims, 1, expands=False)
+    strides = taps if stride is None else per_dimension(function, "stride", stride, dims, 1, expands=False)
+    pads = per_dimension(function, "padding", padding, dims, 0, expands=False)
     usual = tuple((n - 1) * step - 2 * pad + tap for n, step, pad, tap in zip(shape[-dims:], strides, pads, taps))
     sizes = _sizes(function, output_size, usual, strides)
     if min(sizes) < 1:

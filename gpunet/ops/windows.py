@@ -10,8 +10,11 @@ from gpunet.ops.face import as_integer
 _TUPLES = {1: "an integer", 2: "an integer, or a pair (vertical, horizontal)", 3: "an integer, or three (depth, height, width)"}
 
 
-def per_dimension(function: str, name: str, value: Any, dims: int, least: int) -> tuple[int, ...]:
+def per_dimension(function: str, name: str, value: Any, dims: int, least: int, *, expands: bool = True) -> tuple[int, ...]:
     """An argument that is an integer, or one for each of ``dims`` dimensions, as a tuple of ``dims`` integers.
+
+    Args:
+        expands: take a sequence of one integer for all dimensions; some functions of PyTorch do, some refuse it.
 
     Raises:
         ArgumentError: it has another number of integers, or one is less than ``least``.
@@ -19,7 +22,7 @@ def per_dimension(function: str, name: str, value: Any, dims: int, least: int) -
     """
     items = value if isinstance(value, (tuple, list)) else (value,)
     numbers = tuple([as_integer(function, name, item) for item in items])
-    if len(numbers) not in (1, dims):
+    if len(numbers) != dims and (len(numbers) != 1 or (items is value and not expands)):
         raise ArgumentError(f"{function}: {name}={value!r}; expected {_TUPLES[dims]}")
     if min(numbers) < least:
         raise ArgumentError(f"{function}: {name}={value!r}; expected integers of {least} or more")

@@ -100,6 +100,19 @@ REFUSED: list[tuple[str, str, type[Exception]]] = [
     ("x = t([1, 2])", "x.repeat_interleave(None)", TypeError),
     ("x = torch.zeros(2, 3)", "x.index_select(1, t([3])).tolist()", IndexError),
     ("x = torch.zeros(2, 3)", "x[:, t([-4])].tolist()", IndexError),
+    ("x = torch.ones(2, 3)", "torch.nuclear_norm(x, dim=True)", TypeError),
+    ("x = torch.ones(2, 3)", "torch.norm_except_dim(x, 2.0)", TypeError),
+    ("x = torch.ones(4)", "torch.split_copy(x, [1, 3])", TypeError),
+    ("x = torch.ones(5, 2, 2)", "torch.conv_tbc(x, torch.ones(3, 2, 1), torch.ones(1), [0])", TypeError),
+    ("x = torch.ones(2)", "torch.segment_reduce(x, ['sum'], lengths=t([2]))", GpunetError),
+    *(
+        ("x = torch.ones(1, 1, 4, 4)", call, GpunetError)  # a sequence of one integer, which convolutions take
+        for call in (
+            "F.fractional_max_pool2d(x, (1,), 2)", "F.fractional_max_pool2d(x, 1, [2])", "F.fractional_max_pool3d(x, 1, [2])",
+            "F.lp_pool2d(x, 2, [2])", "F.unfold(x, 2, stride=[1])", "F.fold(torch.ones(1, 1, 16), 4, 1, dilation=[1])",
+            "F.max_unpool2d(x, torch.arange(16).reshape(1, 1, 4, 4), 1, [1])",
+        )
+    ),
 ]
 
 GRADIENTS: list[Row] = [
@@ -222,6 +235,10 @@ NUMBERS: list[Row] = [
     ("x = torch.arange(6.0).reshape(2, 3).mT", "x.index_select(1, t([1]))", [[3.0], [4.0], [5.0]]),
     ("x = torch.arange(6).reshape(2, 3)", "x[:, t([[0, 2], [1, -1]])]", ([[[0, 2], [1, 2]], [[3, 5], [4, 5]]], "int64")),
     ("x = torch.arange(3.0)", "x[t(1)]", 1.0),
+    *(
+        (f"x = t([[[{numbers}]]])", "F.fractional_max_pool2d(x, (1, 4), 1, return_indices=True)[1]", ([[[[place]]]], "int64"))
+        for numbers, place in (("[1, nan, nan, inf]", 2), ("[1, 2, 2, 0.0]", 1))
+    ),
 ]  # fmt: skip
 
 ROWS = [*DIMENSIONS, *GRADIENTS, *INDICES, *DTYPES, *NUMBERS]
@@ -275,7 +292,7 @@ def test_values_are_those_of_pytorch(torch: Any) -> None:
     for line, expression, expected in ROWS:
         check(evaluate(torch, line, expression), expected)
     for line, expression, _ in REFUSED:
-        with pytest.raises((TypeError, RuntimeError, IndexError)):
+        with pytest.raises((TypeError, RuntimeError, IndexError, ValueError)):
             evaluate(torch, line, expression)
 
 
