@@ -84,3 +84,35 @@ row(
     lambda x, w: convolved(x[:, :, None], w[:, :, None], padding=1)[:, :, 1], normal(ROWS, 2, 6), normal(3, 2, 3), name="signals",
     torch=lambda torch, x, w: torch.nn.functional.conv1d(x, w, padding=1),
 )  # fmt: skip
+
+
+def _signals_in_steps(x: numpy.ndarray, w: numpy.ndarray, b: numpy.ndarray) -> numpy.ndarray:
+    y = convolved(x.transpose(1, 2, 0)[:, :, None], w.transpose(2, 1, 0)[:, :, None], b, padding=1)
+    return y[:, :, 1].transpose(2, 0, 1)
+
+
+def _volumes(x: numpy.ndarray, w: numpy.ndarray, b: numpy.ndarray) -> numpy.ndarray:
+    windows = numpy.lib.stride_tricks.sliding_window_view(x, w.shape[2:], (2, 3, 4))
+    return numpy.einsum("ncxyzijk,ocijk->noxyz", windows, w) + b[:, None, None, None]
+
+
+def _spread_volumes(x: numpy.ndarray, w: numpy.ndarray) -> numpy.ndarray:
+    y = numpy.zeros((len(x), w.shape[1], *(n + k - 1 for n, k in zip(x.shape[2:], w.shape[2:]))))
+    for at in numpy.ndindex(w.shape[2:]):
+        y[(..., *(slice(i, i + n) for i, n in zip(at, x.shape[2:])))] += numpy.einsum("ncxyz,co->noxyz", x, w[(..., *at)])
+    return y
+
+
+row("convolution", F.conv3d, _volumes, normal(ROWS, 2, 3, 4, 3), normal(3, 2, 2, 2, 1), normal(3), name="volumes",
+    torch=lambda torch, *x: torch.nn.functional.conv3d(*x))  # fmt: skip
+row("transposed_convolution", F.conv_transpose3d, _spread_volumes, normal(ROWS, 2, 2, 3, 2), normal(2, 3, 2, 1, 2),
+    name="transposed volumes", torch=lambda torch, *x: torch.nn.functional.conv_transpose3d(*x))  # fmt: skip
+row(
+    "transposed_convolution", lambda x, w: F.conv_transpose1d(x, w, stride=2),
+    lambda x, w: spread(x[..., None], w[..., None], 2, 0)[..., 0], normal(ROWS, 2, 4), normal(2, 3, 3), name="transposed signals",
+    torch=lambda torch, x, w: torch.nn.functional.conv_transpose1d(x, w, stride=2),
+)  # fmt: skip
+row(
+    "convolution", lambda x, w, b: gpunet.conv_tbc(x, w, b, 1), _signals_in_steps,
+    normal(5, 2, 3), normal(3, 3, 2), normal(2), name="conv_tbc", torch=lambda torch, *x: torch.conv_tbc(*x, 1),
+)  # fmt: skip

@@ -8,7 +8,7 @@ import numpy
 
 import gpunet
 from tests.samples.formulas import REDUCE
-from tests.samples.inputs import ROWS, normal, positive, signs, uniform
+from tests.samples.inputs import ROWS, distinct, normal, positive, signs, uniform
 from tests.samples.row import row
 
 F = gpunet.nn.functional
@@ -64,3 +64,17 @@ _same_call(
     lambda x, y: (numpy.exp(x) - y * x + y * numpy.log(y) - y + numpy.log(2 * numpy.pi * y) / 2).mean(), normal(ROWS, 4),
     uniform(1.5, 5.0, ROWS, 4, gradient=False), full=True,
 )  # fmt: skip
+
+
+def _pairs(x: numpy.ndarray, p: float) -> numpy.ndarray:
+    first, second = numpy.triu_indices(len(x), 1)
+    return _norm(x[first] - x[second], p)
+
+
+for _p in (1.0, 2.0, 3.5):
+    row("_sub", lambda x, p=_p: F.pdist(x, p), lambda x, p=_p: _pairs(x, p), distinct(ROWS, 4), name=f"pdist {_p}",
+        torch=lambda torch, x, p=_p: torch.pdist(x, p))  # fmt: skip
+    row(
+        "_sub", lambda x, y, p=_p: gpunet.cdist(x, y, p), lambda x, y, p=_p: _norm(x[:, :, None] - y[:, None], p),
+        distinct(2, ROWS, 4), distinct(2, 5, 4, offset=0.125), name=f"cdist {_p}", torch=lambda torch, *x, p=_p: torch.cdist(*x, p),
+    )  # fmt: skip

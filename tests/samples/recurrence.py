@@ -103,3 +103,23 @@ for _cell, _gates, _index, _rows in (("gru", 3, 0, slice(4)), ("lstm", 4, 2, sli
         normal(4, FEATURES), normal(_gates * UNITS, FEATURES), normal(_gates * UNITS, UNITS),
         name=f"{_cell}, no first states, no biases, one output",
     )  # fmt: skip
+
+
+def _cell(cell: str, x: Any, h: Any, *weights: Any) -> Any:
+    """The state behind one step."""
+    w_ih, w_hh, b_ih, b_hh = weights
+    return _step(cell, x @ w_ih.T + b_ih, h @ w_hh.T + b_hh, h, h / 2)[0]
+
+
+for _name, _gates in (("rnn_tanh", 1), ("gru", 3), ("lstm", 4)):
+
+    def _called(library: Any, x: Any, h: Any, *weights: Any, name: str = _name) -> Any:
+        state = (h, h / 2) if name == "lstm" else h
+        found = getattr(library, f"{name}_cell")(x, state, *weights)
+        return found[0] if name == "lstm" else found
+
+    row(
+        "recurrence", lambda *v, f=_called: f(gpunet, *v), lambda *v, n=_name: _cell(n, *v),
+        normal(ROWS, FEATURES), normal(ROWS, UNITS), normal(_gates * UNITS, FEATURES), normal(_gates * UNITS, UNITS),
+        normal(_gates * UNITS), normal(_gates * UNITS), name=f"{_name}_cell", torch=_called,
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy
 from scipy import special
 
 import gpunet
@@ -39,3 +40,10 @@ row(
     normal(ROWS, 3),
 )  # fmt: skip
 row("_lgamma", gpunet.lgamma, special.gammaln, positive(ROWS, 2), torch="lgamma", name="around the zeros")
+row("_lgamma", lambda x: gpunet.mvlgamma(x, 3), numpy.vectorize(lambda x: special.multigammaln(x, 3), [float]),
+    uniform(1.5, 9.0, ROWS, 4), name="mvlgamma", torch=lambda torch, x: torch.mvlgamma(x, 3))  # fmt: skip
+row("_exp2", gpunet.special.exp2, numpy.exp2, normal(ROWS, 4), torch="exp2", name="exp2")
+row("_logit", lambda x: gpunet.logit(x, 0.2), lambda x: special.logit(numpy.clip(x, 0.2, 0.8)), uniform(0.25, 0.75, ROWS, 4),
+    name="with a limit", torch=lambda torch, x: torch.logit(x, 0.2))  # fmt: skip
+row("_logaddexp", lambda x: gpunet.logcumsumexp(x, 1), lambda x: numpy.logaddexp.accumulate(x, 1),
+    normal(ROWS, 4), name="logcumsumexp", torch=lambda torch, x: torch.logcumsumexp(x, 1))  # fmt: skip
