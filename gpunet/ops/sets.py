@@ -300,10 +300,10 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Tensor:
         size = max(least, int(index.max().item()) + 1)
     if size > MAX_ELEMENTS:
         raise ShapeError(f"bincount: {size} counts; expected at most {MAX_ELEMENTS}")
-    if weights is None or not input.array.size:
+    values = None if weights is None else wrap(weights, "bincount").detach()
+    if values is None or not input.array.size:
         values = make_tensor(empty(input.array.shape, int64, input.array)).fill_(1)
     else:
-        values = wrap(weights, "bincount").detach()
         if values.shape != input.shape:
             raise ShapeError(f"bincount: weights have shape {tuple(values.shape)}; expected {tuple(input.shape)}")
         values = values if values.dtype in dtypes.NATIVE else cast(values, dtype=dtypes.float64)

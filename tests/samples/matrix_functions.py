@@ -1,4 +1,4 @@
-"""Samples of functions of matrices: powers and exponentials, reflections, norms, factors, and solvers under their older names."""
+"""Samples of functions of matrices: reflections, norms, factors, and solvers under their older names."""
 
 from __future__ import annotations
 
@@ -24,10 +24,6 @@ def _reflections(a: numpy.ndarray, tau: numpy.ndarray) -> numpy.ndarray:
     return found
 
 
-row(
-    "_matmul", lambda x: linalg.matrix_exp(x / 3.0), lambda x: numpy.stack([scipy.linalg.expm(m / 3.0) for m in x]),
-    matrices(2, 3, 3), torch=lambda torch, x: torch.linalg.matrix_exp(x / 3.0), name="matrix_exp",
-)  # fmt: skip
 for _name, _shape in (("tall", (2, 4, 3)), ("square", (3, 3))):
     row(
         "_sub", linalg.householder_product, lambda a, tau: _reflections(a, tau)[..., : a.shape[-1]], normal(*_shape),
@@ -51,7 +47,8 @@ row("_inverse", lambda x: linalg.inv_ex(x).inverse, numpy.linalg.inv, matrices(2
 row("_solve", lambda a, b: linalg.solve_ex(a, b).result, numpy.linalg.solve, matrices(2, 3, 3), normal(2, 3, 2), name="solve_ex",
     torch=lambda torch, *x: torch.linalg.solve_ex(*x).result)  # fmt: skip
 row("_cholesky", lambda x: linalg.cholesky_ex(x @ x.mT).L, lambda x: numpy.linalg.cholesky(x @ x.swapaxes(-1, -2)),
-    matrices(2, 3, 3), name="cholesky_ex", torch=lambda torch, x: torch.linalg.cholesky_ex(x @ x.mT).L)  # fmt: skip
+    matrices(2, 3, 3), name="cholesky_ex", takes_halves=False,
+    torch=lambda torch, x: torch.linalg.cholesky_ex(x @ x.mT).L)  # fmt: skip
 row("_inverse", lambda x: linalg.tensorinv(x.reshape(2, 3, 6)), lambda x: numpy.linalg.inv(x).reshape(6, 2, 3), matrices(6, 6),
     name="tensorinv", torch=lambda torch, x: torch.linalg.tensorinv(x.reshape(2, 3, 6)))  # fmt: skip
 row(
@@ -86,8 +83,9 @@ row("_where", lambda x: linalg.vector_norm(x, 3.5, (0, 2)), lambda x: (abs(x) **
     name="vector_norm", torch=lambda torch, x: torch.linalg.vector_norm(x, 3.5, (0, 2)))  # fmt: skip
 row("_svdvals", lambda x: linalg.norm(x, "nuc"), lambda x: numpy.linalg.norm(x, "nuc"), matrices(4, 3), name="linalg.norm",
     torch=lambda torch, x: torch.linalg.norm(x, "nuc"))  # fmt: skip
-row("_svdvals", linalg.cond, numpy.linalg.cond, matrices(2, 3, 3), name="cond", torch=lambda torch, x: torch.linalg.cond(x))
-row("_inverse", lambda x: linalg.cond(x, 1), lambda x: numpy.linalg.cond(x, 1), matrices(3, 3), name="cond 1")
+row("_svdvals", linalg.cond, numpy.linalg.cond, matrices(2, 3, 3), name="cond", takes_halves=False,
+    torch=lambda torch, x: torch.linalg.cond(x))  # fmt: skip
+row("_inverse", lambda x: linalg.cond(x, 1), lambda x: numpy.linalg.cond(x, 1), matrices(3, 3), name="cond 1", takes_halves=False)
 
 
 def _factors(x: numpy.ndarray) -> numpy.ndarray:
@@ -107,10 +105,11 @@ row("_factors_of", lambda x: _product_of_factors(gpunet, x), lambda x: x, matric
 row("_factors_of", lambda a, b: linalg.lu_solve(*linalg.lu_factor(a), b), numpy.linalg.solve, matrices(2, 3, 3), normal(2, 3, 2),
     name="lu_solve", torch=lambda torch, a, b: torch.linalg.lu_solve(*torch.linalg.lu_factor(a), b))  # fmt: skip
 row("_eigh", lambda x: gpunet.lobpcg(x @ x.mT, 2)[0], lambda x: numpy.linalg.eigvalsh(x @ x.T)[:0:-1], matrices(3, 3),
-    name="lobpcg")
+    name="lobpcg", takes_halves=False)
 row(
     "_eigh", lambda a, b: gpunet.lobpcg(a @ a.mT, 1, b @ b.mT, largest=False)[0],
     lambda a, b: scipy.linalg.eigvalsh(a @ a.T, b @ b.T)[:1], matrices(3, 3), matrices(3, 3), name="lobpcg of two matrices",
+    takes_halves=False,
 )  # fmt: skip
 row("_eig", lambda x: linalg.eig(x + x.mT).eigenvectors.abs().prod(-1), lambda x: abs(numpy.linalg.eigh(x + x.T)[1]).prod(-1),
     matrices(3, 3), name="vectors", takes_halves=False)  # fmt: skip

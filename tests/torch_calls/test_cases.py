@@ -103,6 +103,7 @@ REFUSED: list[tuple[str, str, type[Exception]]] = [
     ("x = torch.ones(2, 3)", "torch.nuclear_norm(x, dim=True)", TypeError),
     ("x = torch.ones(2, 3)", "torch.norm_except_dim(x, 2.0)", TypeError),
     ("x = torch.ones(4)", "torch.split_copy(x, [1, 3])", TypeError),
+    ("x = torch.zeros(0, dtype=torch.int64)", "torch.bincount(x, 'q')", TypeError),
     ("x = torch.ones(5, 2, 2)", "torch.conv_tbc(x, torch.ones(3, 2, 1), torch.ones(1), [0])", TypeError),
     ("x = torch.ones(2)", "torch.segment_reduce(x, ['sum'], lengths=t([2]))", GpunetError),
     *(

@@ -1,4 +1,4 @@
-"""Samples of running extremes, of reductions of segments and at indices, of differences at places, and of limited norms."""
+"""Samples of running extremes, of reductions at indices, of differences at places, and of limited norms."""
 
 from __future__ import annotations
 
@@ -14,15 +14,6 @@ for _name, _formula in (("cummax", numpy.maximum), ("cummin", numpy.minimum)):
     row(
         "_index", lambda x, n=_name: getattr(gpunet, n)(x, 1).values, lambda x, f=_formula: f.accumulate(x, 1), distinct(ROWS, 4),
         name=_name, torch=lambda torch, x, n=_name: getattr(torch, n)(x, 1).values,
-    )  # fmt: skip
-
-_LENGTHS = fixed(numpy.array([2, 1, 3]))
-for _name, _formula in (("sum", numpy.sum), ("mean", numpy.mean), ("max", numpy.max), ("min", numpy.min), ("prod", numpy.prod)):
-    row(
-        "_index", lambda x, n, r=_name: gpunet.segment_reduce(x, r, lengths=n),
-        lambda x, n, f=_formula: numpy.stack([f(part, 0) for part in numpy.split(x, n.cumsum()[:-1])]),
-        distinct(6, 3, offset=0.125), _LENGTHS, name=f"segment_reduce {_name}",
-        torch=lambda torch, x, n, r=_name: torch.segment_reduce(x, r, lengths=n),
     )  # fmt: skip
 
 
@@ -45,7 +36,8 @@ for _reduce, _options in (("prod", {}), ("mean", {}), ("mean", {"include_self": 
 for _order in (1, 2):
     row(
         "_sub", lambda x, e=_order: gpunet.gradient(x, spacing=0.5, dim=1, edge_order=e)[0],
-        lambda x, e=_order: numpy.gradient(x, 0.5, axis=1, edge_order=e), normal(ROWS, 5), name=f"gradient {_order}",
+        lambda x, e=_order: numpy.gradient(x, 0.5, axis=1, edge_order=e), normal(ROWS, 5),
+        name=f"gradient {_order}", takes_halves=_order == 1,
         torch=lambda torch, x, e=_order: torch.gradient(x, spacing=0.5, dim=1, edge_order=e)[0],
     )  # fmt: skip
 _AT = [0.0, 0.5, 2.0, 3.0]
