@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.backend import cupy_functions, dtypes
-from gpunet.backend.emulated_array import EmulatedArray, emulated_numpy
+from gpunet.backend.emulated_array import EmulatedArray, emulated_copy, emulated_numpy
 from gpunet.backend.launchers import local_rank
 from gpunet.errors import CaptureError, DeviceError, DtypeError, MissingDependencyError, OutOfMemoryError
 
@@ -366,7 +366,7 @@ def move(array: Array, device: Device) -> Array:
         with on_device_of(array):  # ordered behind the current stream of its own device
             array = array if source.type == "cpu" else array.get()
     if device.type == "emulated":
-        return numpy.array(array).view(EmulatedArray)
+        return emulated_copy(array)
     xp = cupy()
     with xp.cuda.Device(device.index):
         if isinstance(array, numpy.ndarray) and array.ndim == 0:

@@ -73,10 +73,19 @@ def _to_numpy(value: Any, strict: bool = True) -> Any:
     return value
 
 
+def emulated_copy(array: numpy.ndarray) -> EmulatedArray:
+    """Return a copy that owns its memory: it is the base of its views, as in CuPy, which a view of ``array`` would not be."""
+    out = numpy.ndarray.__new__(EmulatedArray, array.shape, array.dtype, order="F" if array.flags.fnc else "C")
+    numpy.copyto(out.view(numpy.ndarray), array)
+    return out
+
+
 def _to_emulated(result: Any) -> Any:
     """Replace NumPy arrays and scalars in a function's result by emulated arrays."""
     if isinstance(result, (numpy.ndarray, numpy.generic)):
-        return numpy.asarray(result).view(EmulatedArray)
+        array = numpy.asarray(result)
+        is_dense = array.flags.c_contiguous or array.flags.f_contiguous
+        return emulated_copy(array) if array.base is None and is_dense else array.view(EmulatedArray)
     if type(result) in (tuple, list):
         return type(result)(_to_emulated(v) for v in result)
     return result

@@ -82,8 +82,9 @@ def _mirrored(x: Tensor) -> Tensor:
     return tril(x) + tril(x, -1).mT
 
 
-def eye_like(x: Tensor, size: int) -> Tensor:
-    return make_tensor(constant(devices.module(x.array).eye(size, dtype=x.dtype)))
+def eye_like(x: Tensor, rows: int, columns: int | None = None) -> Tensor:
+    """Ones on the diagonal, zeros elsewhere; a constant of recorded steps, in which a slice of one would not be known on a GPU."""
+    return make_tensor(constant(devices.module(x.array).eye(rows, columns, dtype=x.dtype)))
 
 
 # ---- inverse, solve -------------------------------------------------------------------------------------------------------

@@ -232,7 +232,7 @@ def lu_unpack(LU_data: Any, LU_pivots: Any, unpack_data: bool = True, unpack_piv
     if unpack_pivots:
         permutation = _permutation(_order(_checked_pivots("lu_unpack", factors, LU_pivots), rows), factors.dtype)
     if unpack_data:
-        lower = tril(factors[..., :, :size], -1) + eye_like(factors, rows)[:, :size]
+        lower = tril(factors[..., :, :size], -1) + eye_like(factors, rows, size)
         upper = triu(factors[..., :size, :])
     return UnpackedFactors(permutation, lower, upper)
 

@@ -71,13 +71,12 @@ def householder_product(A: Any, tau: Any) -> Tensor:  # noqa: N803
 
 @in_accumulator
 def _reflected(a: Tensor, tau: Tensor) -> Tensor:
-    eye = eye_like(a, a.array.shape[-2])[:, : a.array.shape[-1]]
-    return reflected(a, tau, eye.expand(a.array.shape))
+    return reflected(a, tau, eye_like(a, *a.array.shape[-2:]).expand(a.array.shape))
 
 
 def reflected(a: Tensor, tau: Tensor, other: Tensor, is_transposed: bool = False) -> Tensor:
     """Q ``other``, or Q^T ``other``, of the product Q of the reflections of :func:`householder_product`."""
-    vectors = tril(a, -1) + eye_like(a, a.array.shape[-2])[:, : a.array.shape[-1]]
+    vectors = tril(a, -1) + eye_like(a, *a.array.shape[-2:])
     order = range(tau.array.shape[-1])
     for i in order if is_transposed else reversed(order):
         v = vectors[..., i : i + 1]
