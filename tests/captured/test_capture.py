@@ -60,6 +60,15 @@ def test_every_op_replays_to_the_bits_of_eager(sample: Sample, dtype: str, devic
     assert len(captured.recordings) == 1
 
 
+def test_views_of_constants_belong_to_the_step(device: str) -> None:
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        return x + gpunet.arange(5)[:3] + gpunet.eye(2, 4)[:, 1:] + gpunet.arange(2).expand(3, 2).T
+
+    captured, x = gpunet.capture(step), gpunet.rand(2, 3)
+    for _ in range(2):
+        assert captured(x).tolist() == step(x).tolist()
+
+
 # ---- training -----------------------------------------------------------------------------------------------------------
 
 STEPS = 200
