@@ -688,7 +688,7 @@ DIFFERENCES = (
             their_nan_or_inf,  # also of a reflection that is no inverse of itself
             accepts("least squares solution could not be computed because the input matrix does not have full rank"),
             lets_a_tolerance_decide,
-            lambda verdict: "lstsq(" in verdict.call.statement and "expand(" in verdict.text,  # of rank 1
+            lambda verdict: re.search(r"lstsq\(|matrix_rank\(", verdict.text) is not None and "expand(" in verdict.text,  # of rank 1
             differs_where(lambda elements: (abs(elements.theirs) > 1e12) & ~(abs(elements.ours) <= 1e12)),
         ),
         "Factorisations of nearly singular matrices differ by roundings, and may have another rank. The tolerance of `lstsq` "
@@ -1640,6 +1640,14 @@ DIFFERENCES = (
         "Which bag each index belongs to, and how many of each bag count, are told in every mode; in PyTorch only where its "
         "gradient needs them.",
         "torch.embedding_bag", "r = torch.embedding_bag(torch.ones(2, 1), torch.tensor([0, 1]), torch.tensor([0]))",
+    ),
+    Difference(
+        "torch.*tan2 Tensor.*tan2*",
+        all_of(their_nan, differs_in_second_derivative, lambda verdict: "zeros((" in verdict.text and "inf" in verdict.text),
+        "The second derivative of no elements is 0 beside an infinite number, too; PyTorch's is nan.",
+        "torch.atan2",
+        "x, y = torch.tensor(inf, requires_grad=True), torch.zeros((0,), requires_grad=True); r = torch.atan2(y, x); "
+        "g, = torch.autograd.grad(r, y, torch.zeros((0,)), create_graph=True); g.backward(torch.zeros((0,)))",
     ),
     Difference(
         "torch.linalg.lstsq", accepts("The size of tensor a .* must match the size of tensor b"),
