@@ -688,7 +688,7 @@ DIFFERENCES = (
             their_nan_or_inf,  # also of a reflection that is no inverse of itself
             accepts("least squares solution could not be computed because the input matrix does not have full rank"),
             lets_a_tolerance_decide,
-            lambda verdict: re.search(r"lstsq\(|matrix_rank\(", verdict.text) is not None and "expand(" in verdict.text,  # of rank 1
+            lambda verdict: re.search(r"lstsq\(|matrix_rank\(", verdict.text) is not None and "expand(" in verdict.text,
             differs_where(lambda elements: (abs(elements.theirs) > 1e12) & ~(abs(elements.ours) <= 1e12)),
         ),
         "Factorisations of nearly singular matrices differ by roundings, and may have another rank. The tolerance of `lstsq` "
