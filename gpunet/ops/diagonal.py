@@ -11,6 +11,7 @@ from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.ops.arrange import atleast_2d
+from gpunet.ops.broadcast import cast, result_dtype
 from gpunet.ops.convert import clone
 from gpunet.ops.dims import normalize_dim
 from gpunet.ops.face import as_integer, public
@@ -137,7 +138,9 @@ def block_diag(*tensors: Any) -> Tensor:
     Raises:
         ShapeError: a tensor has more than two dimensions.
     """
-    blocks = atleast_2d([wrap(x, "block_diag") for x in tensors] or [wrap([[]], "block_diag")])
+    given = [wrap(x, "block_diag") for x in tensors] or [wrap([[]], "block_diag")]
+    dtype = result_dtype(*given)  # of numbers among matrices, too
+    blocks = atleast_2d([x if x.dtype == dtype else cast(x, dtype=dtype) for x in given])
     for x in blocks:
         if x.ndim > 2:
             raise ShapeError(f"block_diag: a tensor has shape {tuple(x.shape)}; expected at most two dimensions")

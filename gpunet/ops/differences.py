@@ -48,7 +48,7 @@ def gradient(input: Any, *, spacing: Any = None, dim: Any = None, edge_order: in
                 f"for edge_order={order}"
             )
         moved = input.movedim(axis, -1)
-        if isinstance(distance, Tensor) and distance.ndim:
+        if isinstance(distance, Tensor) and (distance.ndim or isinstance(spacing, (tuple, list))):
             if tuple(distance.shape) != (count,):
                 raise ShapeError(f"gradient: positions of shape {tuple(distance.shape)} for {count} samples; expected ({count},)")
             slopes = _of_positions(moved, distance, order)

@@ -18,7 +18,7 @@ from gpunet.ops.complex_numbers import conj
 from gpunet.ops.diagonal import _diagonal, _plane
 from gpunet.ops.dims import Dims, kept_shape, normalize_dim, normalize_dims, reduced_dims
 from gpunet.ops.elementwise import abs
-from gpunet.ops.face import as_integer, public
+from gpunet.ops.face import as_integer, as_number, public
 from gpunet.ops.factorize import (
     QR,
     SignLogDet,
@@ -359,7 +359,8 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
     _check_dtypes(name, a, b)
     batch = broadcast_shape(name, a.array.shape[:-2], b.array.shape[:-2])
     a, b = _expand(name, a, (*batch, n, m)), _expand(name, b, (*batch, n, b.array.shape[-1]))
-    low, relative = cutoff(name, a, None, rcond if driver != "gels" else None)
+    tolerance = None if rcond is None else as_number(name, "rcond", rcond)
+    low, relative = cutoff(name, a, None, tolerance if driver != "gels" else None)
     solution = in_accumulator(functools.partial(_lstsq, rcond=relative))(a, b)
     values = in_accumulator(_svdvals)(a.detach())
     rank = _rank(values, low, relative)

@@ -104,6 +104,8 @@ REFUSED: list[tuple[str, str, type[Exception]]] = [
     ("x = torch.ones(2, 3)", "torch.norm_except_dim(x, 2.0)", TypeError),
     ("x = torch.ones(4)", "torch.split_copy(x, [1, 3])", TypeError),
     ("x = torch.zeros(0, dtype=torch.int64)", "torch.bincount(x, 'q')", TypeError),
+    ("x = torch.ones(2, 2)", "torch.gradient(x, spacing=(t(1.0),), dim=1)", GpunetError),
+    ("x = torch.ones(2, 2)", "torch.linalg.lstsq(x, x, (), driver='gels')", TypeError),
     ("x = torch.ones(5, 2, 2)", "torch.conv_tbc(x, torch.ones(3, 2, 1), torch.ones(1), [0])", TypeError),
     ("x = torch.ones(2)", "torch.segment_reduce(x, ['sum'], lengths=t([2]))", GpunetError),
     *(
@@ -236,6 +238,7 @@ NUMBERS: list[Row] = [
     ("x = torch.arange(6.0).reshape(2, 3).mT", "x.index_select(1, t([1]))", [[3.0], [4.0], [5.0]]),
     ("x = torch.arange(6).reshape(2, 3)", "x[:, t([[0, 2], [1, -1]])]", ([[[0, 2], [1, 2]], [[3, 5], [4, 5]]], "int64")),
     ("x = torch.arange(3.0)", "x[t(1)]", 1.0),
+    ("x = t(2.0, dtype=torch.float64)", "torch.block_diag(x, t([[3.0]]))", ([[2.0, 0.0], [0.0, 3.0]], "float32")),
     *(
         (f"x = t([[[{numbers}]]])", "F.fractional_max_pool2d(x, (1, 4), 1, return_indices=True)[1]", ([[[[place]]]], "int64"))
         for numbers, place in (("[1, nan, nan, inf]", 2), ("[1, 2, 2, 0.0]", 1))
