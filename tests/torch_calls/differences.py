@@ -403,7 +403,7 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.nansum Tensor.nansum torch.sum Tensor.sum",
-        all_of(has_integers, lambda verdict: verdict.detail == "value" and "dtype=" in verdict.call.statement),
+        all_of(has_integers, lambda v: v.detail in ("value", "argument: value") and "dtype=" in v.call.statement),
         "A floating number that an integer dtype cannot hold, such as infinity, has no defined value in it.",
         "torch.nansum",
         "r = torch.nansum(torch.tensor([[-3.0, -inf, -1.5, 0.75, -0.125, 2.375]], dtype=torch.float16), dtype=torch.uint8)",
@@ -692,7 +692,8 @@ DIFFERENCES = (
         "torch.*qr Tensor.qr torch.*det Tensor.*det torch.linalg.* *.pinverse torch.*_lowrank *.orgqr *.ormqr",
         any_of(
             nearly_equal,
-            their_nan_or_inf,  # also of a reflection that is no inverse of itself
+            # also of a reflection that has no inverse
+            differs_where(lambda e: ~numpy.isfinite(e.theirs) | (abs(e.theirs - e.ours) <= 0.02 * abs(e.ours))),
             accepts("least squares solution could not be computed because the input matrix does not have full rank"),
             lets_a_tolerance_decide,
             lambda verdict: re.search(r"lstsq\(|matrix_rank\(", verdict.text) is not None and "expand(" in verdict.text,
@@ -893,7 +894,8 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.norm Tensor.norm torch.linalg.norm torch.linalg.vector_norm torch.dist Tensor.dist F.normalize "
-        "F.pairwise_distance torch.pairwise_distance F.triplet_margin* *.cosine_similarity torch.norm_except_dim",
+        "F.pairwise_distance torch.pairwise_distance F.triplet_margin* *.cosine_similarity torch.norm_except_dim "
+        "torch.frobenius_norm",
         any_of(
             accepts("Expected a proper Tensor but got None"),
             accepts("dim must be a 2-tuple"),
@@ -1543,7 +1545,7 @@ DIFFERENCES = (
     ),
     Difference(
         "*.conv?d *.conv_transpose?d *.conv_tbc torch.convolution",
-        all_of(one_nan_or_inf, any_of(has_nonfinite_numbers, has_large_numbers)),
+        all_of(one_nan_or_inf_or_nearly_equal, any_of(has_nonfinite_numbers, has_large_numbers)),
         "Infinite and nan elements meet the zeros around images and between their pixels in gradients and transposed convolutions, "
         "too, and give nan.", "F.conv2d",
         "w = torch.full((1, 1, 1, 2), float('inf')); x = torch.ones(1, 1, 1, 3, requires_grad=True); "
