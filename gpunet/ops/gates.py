@@ -61,13 +61,14 @@ def randomized(
     """x where x > 0, r x elsewhere, with the r of :func:`rrelu`."""
     low, high = as_number("rrelu", "lower", lower), as_number("rrelu", "upper", upper)
     check_flag("rrelu", "training", training)
+    chosen = generator_of("rrelu", generator)
     if not -math.inf < low <= high < math.inf:
         raise ArgumentError(f"rrelu: lower={low:g}, upper={high:g}; expected finite numbers, lower <= upper")
     if not is_floating(input.dtype):
         raise DtypeError(f"rrelu: a tensor of dtype {input.dtype}; expected a floating dtype: convert it with .float()")
     if not training:
         return leaky_relu(input, (low + high) / 2)
-    return cast(_prelu(input, _uniform(input, low, high, generator_of("rrelu", generator))), dtype=input.dtype)
+    return cast(_prelu(input, _uniform(input, low, high, chosen)), dtype=input.dtype)
 
 
 def _uniform(x: Tensor, low: float, high: float, generator: Generator = default_generator) -> Tensor:

@@ -96,6 +96,7 @@ REFUSED: list[tuple[str, str, type[Exception]]] = [
     ("x = torch.ones(2, 1)", "torch.histogramdd(x, [torch.arange(2.0)], 7)", GpunetError),
     ("x = t([1.5])", "F.rrelu(x, upper=inf, training=True)", GpunetError),
     ("x = t([1.5])", "x << 1", GpunetError),
+    ("x = t([1.5])", "torch.rrelu(x, generator=nan)", TypeError),
     ("x = t([1.0, 2.0, 4.0])", "x.cov(fweights=t([True, True, False]))", GpunetError),
     ("x = t([1, 2])", "x.repeat_interleave(None)", TypeError),
     ("x = torch.zeros(2, 3)", "x.index_select(1, t([3])).tolist()", IndexError),
