@@ -13,7 +13,7 @@ from typing import Any
 
 from gpunet.autograd import Gradient, Node, Tensor, make_tensor, mode
 from gpunet.autograd.graph import edge_to
-from gpunet.autograd.op import Op
+from gpunet.autograd.op import OPS, Op
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_complex, is_inexact
 from gpunet.errors import DtypeError, GradientError, InPlaceError
@@ -160,11 +160,17 @@ class Evaluation:
         return result
 
     def for_outside(self, value: Any) -> Any:
-        """A value with its tensors as the block around sees them: without a graph, if they depend on nothing but entries."""
+        """A value with its tensors as the block around sees them: without a graph, if they depend on nothing but entries.
+
+        An entry that is connected becomes a view: a change in place would not reach the graph of the tensor outside.
+        """
         leaves, structure = flatten(value)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf._requires_grad]
         inner = {id(tensor) for tensor, is_outer in zip(tensors, self._depend_on_outside(tensors)) if not is_outer}
-        return unflatten(structure, [leaf.detach() if id(leaf) in inner else leaf for leaf in leaves])
+        entries = {id(tensor) for tensor in self.inputs}
+        with mode.enable_grad():
+            views = {id(tensor): OPS["alias"].call(tensor) for tensor in tensors if id(tensor) in entries - inner}
+        return unflatten(structure, [leaf.detach() if id(leaf) in inner else views.get(id(leaf), leaf) for leaf in leaves])
 
     def _depend_on_outside(self, tensors: Sequence[Tensor]) -> list[bool]:
         """Of each tensor, whether its graph leads to a leaf, to an open entry, or to another node from before the call."""

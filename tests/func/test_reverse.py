@@ -175,3 +175,13 @@ def test_wrong_calls() -> None:
         func.vjp(lambda x: x.long(), x)
     with pytest.raises(DtypeError, match=r"vjp: func returned no tensor; expected a tensor, or a tuple"):
         func.vjp(lambda x: (), x)
+
+
+def test_a_connected_argument_as_the_result_is_a_view(device: str) -> None:
+    x = gpunet.ones(2, requires_grad=True) * 1
+    result = func.vjp(lambda x: x, x)[0]
+    with pytest.raises(InPlaceError, match=r"mul_ on a view, and a gradient is required"):
+        result.mul_(2)
+    aux = func.grad(lambda x: ((x * x).sum(), x), has_aux=True)(x)[1]
+    with pytest.raises(InPlaceError, match=r"mul_ on a view, and a gradient is required"):
+        aux.mul_(2)
