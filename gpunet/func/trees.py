@@ -76,6 +76,8 @@ def _put_together(structure: Structure, leaves: Iterator[Any]) -> Any:
 def leaves_like(value: Any, structure: Structure, spreads: bool = False) -> list[Any] | None:
     """The leaves of a value that has this structure, in the order of the structure; None if it has another one.
 
+    Dictionaries of all classes are alike, since :func:`unflatten` makes plain ones.
+
     Args:
         spreads: a leaf of the value stands for each leaf below its place.
     """
@@ -84,12 +86,14 @@ def leaves_like(value: Any, structure: Structure, spreads: bool = False) -> list
         if kind is None:
             return [value]
         return [value] * structure.num_leaves if spreads else None
-    if kind is None or type(value) is not kind or len(value) != len(structure.parts):
+    if kind is None or len(value) != len(structure.parts):
         return None
     if isinstance(value, dict):
-        if any(key not in value for key in structure.keys):
+        if not issubclass(kind, dict) or any(key not in value for key in structure.keys):
             return None
         items = [value[key] for key in structure.keys]
+    elif type(value) is not kind:
+        return None
     else:
         items = [*value]
     found: list[Any] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
+from collections import OrderedDict, namedtuple
 from typing import Any
 
 import pytest
@@ -185,3 +185,10 @@ def test_a_connected_argument_as_the_result_is_a_view(device: str) -> None:
     aux = func.grad(lambda x: ((x * x).sum(), x), has_aux=True)(x)[1]
     with pytest.raises(InPlaceError, match=r"mul_ on a view, and a gradient is required"):
         aux.mul_(2)
+
+
+def test_dictionaries_of_other_classes(device: str) -> None:
+    x = gpunet.tensor([1.0, 2.0])
+    result, pull_back = func.vjp(lambda d: OrderedDict(y=d["x"] ** 2), OrderedDict(x=x))
+    assert pull_back(result)[0]["x"].tolist() == [2.0, 16.0]
+    assert func.jvp(lambda d: d["x"] ** 2, (OrderedDict(x=x),), ({"x": x},))[1].tolist() == [2.0, 8.0]
