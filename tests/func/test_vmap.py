@@ -251,3 +251,10 @@ WRONG: list[tuple[Callable[[Any], Any], type[GpunetError], str]] = [
 def test_wrong_calls(call: Callable[[Any], Any], error: type[GpunetError], message: str) -> None:
     with pytest.raises(error, match=message):
         call(gpunet.arange(6.0).reshape(3, 2))
+
+
+def test_samples_that_require_grad_cannot_be_changed_in_place(device: str) -> None:
+    x = gpunet.ones(2, 3, requires_grad=True) * 1
+    with pytest.raises(InPlaceError, match=r"mul_ on a view, and a gradient is required"):
+        func.vmap(lambda x: x.mul_(2))(x)
+    assert func.vmap(lambda x: x.mul_(2))(x.detach()).sum().item() == 12.0
