@@ -86,7 +86,7 @@ SETTINGS_AND_FILES = {
     "promote_types", "save", "seed", "set_anomaly_enabled", "set_default_device", "set_default_dtype", "set_default_tensor_type",
     "set_deterministic_debug_mode", "set_float32_matmul_precision", "set_flush_denormal", "set_grad_enabled",
     "set_num_interop_threads", "set_num_threads", "set_printoptions", "set_rng_state", "set_warn_always", "thread_safe_generator",
-    "to_dlpack", "typename", "use_deterministic_algorithms", "while_loop",
+    "to_dlpack", "typename", "use_deterministic_algorithms", "vmap", "while_loop",
 }  # fmt: skip
 
 
