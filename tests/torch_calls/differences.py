@@ -1662,7 +1662,7 @@ DIFFERENCES = (
         "*.cosine_similarity", all_of(mixes_dtypes, equal_in_float32),
         "The norm of a tensor of float32 beside one of float64 is computed in float64; PyTorch's in float32.",
         "F.cosine_similarity",
-        "r = torch.nn.functional.cosine_similarity(torch.ones(1, 2, dtype=torch.float64), torch.full((1, 2), 0.1))",
+        "r = torch.nn.functional.cosine_similarity(torch.ones(1, 2, dtype=torch.float64), torch.tensor([[0.1, 0.2]]))",
     ),
     Difference(
         "Tensor.dim_order", lambda verdict: verdict.detail == "value" and "expand(" in verdict.text,
