@@ -21,8 +21,8 @@ from gpunet.backend.gpus import current_device as current_device_idx
 from gpunet.backend.gpus import current_device as current_device_index
 from gpunet.backend.gpus import set_device as set_device_idx
 from gpunet.backend.gpus import set_device as set_device_index
+from gpunet.backend.gpus import synchronize
 from gpunet.backend.streams import current_stream, set_stream
-from gpunet.launch.synchronize import synchronize
 
 
 def get_device_module(device: object = None) -> _ModuleType:
