@@ -106,6 +106,12 @@ class Link:
 _connected: list[Link] = []
 
 
+def destroy_all() -> None:
+    """Release the communicators of all groups."""
+    for link in [*_connected]:
+        link.destroy()
+
+
 @devices.at_wait
 def _wait_for_others(device: Device) -> None:
     """Where the host waits for a GPU, its collectives may wait for other processes."""

@@ -22,7 +22,7 @@ from gpunet.backend import devices, launchers, long_work
 from gpunet.backend.devices import Device
 from gpunet.backend.nccl import Communicator
 from gpunet.distributed.communicators import Alone, OverNccl
-from gpunet.distributed.nccl import Link
+from gpunet.distributed.nccl import Link, destroy_all
 from gpunet.distributed.store import Store
 from gpunet.distributed.waiting import Limits, Watch, limits_of, wait_for
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, MissingDependencyError, ProcessError
@@ -314,15 +314,18 @@ def stop_others() -> None:
 
 
 def destroy_process_group(group: ProcessGroup | None = None) -> None:
-    """Leave the group of all processes, or another one."""
+    """Leave another group, or that of all processes and with it all others."""
     found = member("destroy_process_group", group)
-    if found is _World.group:
+    is_world = found is _World.group
+    if is_world:
         if _World.excepthook is not None:
             sys.excepthook, _World.excepthook = _World.excepthook, None
         _World.group = globals()["group"].WORLD = None
     if found.size() > 1:
         _wait_for_all(found, "destroy_process_group")
-        if found.link is not None:
+        if is_world:
+            destroy_all()
+        elif found.link is not None:
             found.link.destroy()
         found.communicator.Free()
     if _World.group is None and _World.watch is not None:
