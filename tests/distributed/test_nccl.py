@@ -16,6 +16,7 @@ import pytest
 import gpunet
 from gpunet import distributed
 from gpunet.backend import devices, launchers
+from gpunet.backend.nccl import Reached
 from gpunet.distributed import nccl, process_group
 from gpunet.distributed.nccl import Link
 from gpunet.errors import ArgumentError, MissingDependencyError, ProcessError
@@ -149,6 +150,41 @@ def test_a_process_alone_on_a_gpu_is_captured_with_its_collectives() -> None:
     for number in range(1, 4):
         assert step(gpunet.full((1, 2), float(number), device="cuda")).item() == 0.0
         assert model.module.weight.grad.tolist() == [[float(number)] * 2]
+    """)
+
+
+def test_errors_of_collectives_are_raised_while_the_gpu_does_not_come_to_the_event() -> None:
+    """A kernel of NCCL whose peer has gone never ends."""
+
+    class Event:
+        done = False
+
+    def check() -> None:
+        raise ProcessError("remote process exited")
+
+    with pytest.raises(ProcessError, match="remote process exited"):
+        Reached(Event(), check).Test()
+
+
+@needs_driver
+def test_a_communicator_that_a_graph_has_captured_is_not_destroyed() -> None:
+    """ncclCommDestroy waits until all graphs with its collectives are gone."""
+    processes.run("""
+    import gpunet
+    from gpunet.backend import devices, nccl
+    libnccl = ctypes.CDLL("libnccl.so.2")
+    for is_captured in (False, True):
+        communicator = nccl.Communicator(gpunet.device("cuda"), 1, nccl.make_unique_id(), 0)
+        x = cupy.ones(3, "float32")
+        communicator.all_reduce(x, "SUM")
+        if is_captured:
+            graph = devices.record_cuda_graph(lambda: communicator.all_reduce(x, "SUM"), gpunet.device("cuda"))
+            graph()
+        cupy.cuda.Device().synchronize()
+        before = libnccl.standin_nccl_num_destroyed()
+        communicator.destroy()
+        del communicator
+        assert libnccl.standin_nccl_num_destroyed() - before == (not is_captured)
     """)
 
 
