@@ -82,7 +82,7 @@ def synchronize(device: str | Device | int | None = None) -> None:
     Args:
         device: the current GPU if None.
     """
-    chosen = Device("auto" if device is None else device)  # type: ignore[arg-type]
+    chosen = Device("auto" if device is None else device)
     devices.synchronize(chosen)
     if chosen.type == "cuda":
         cupy().cuda.Device(chosen.index).synchronize()

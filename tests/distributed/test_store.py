@@ -116,7 +116,8 @@ def test_two_processes_with_one_rank_are_named(stores: list[Store]) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b"GET / HTTP/1.1\r\n", b"\xff\xfe\n", b"7\n", b"{}\n", b'{"do": "_class__"}\n', b'{"do": ["gather"]}\n', b"[" * 60_000 + b"\n",
+        b"GET / HTTP/1.1\r\n", b"\xff\xfe\n", b"7\n", b"{}\n", b'{"do": "_class__"}\n',
+        b'{"do": ["gather"]}\n', b"[" * 60_000 + b"\n",
         b'{"do": "gather", "key": "all", "rank": 7, "size": 3, "value": 0, "limit": 1}\n',
         b'{"do": "gather", "key": "all", "rank": 2, "size": 3, "value": 0, "limit": "x"}\n',
         b'{"do": "exchange", "rank": 0, "letters": [[1, "ab"]]}\n',
