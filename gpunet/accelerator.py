@@ -16,13 +16,12 @@ from gpunet.backend.gpu_memory import (
     reset_peak_memory_stats,
 )
 from gpunet.backend.gpu_memory import mem_get_info as get_memory_info
-from gpunet.backend.gpus import current_accelerator, device_count, is_available
+from gpunet.backend.gpus import current_accelerator, device_count, is_available, synchronize
 from gpunet.backend.gpus import current_device as current_device_idx
 from gpunet.backend.gpus import current_device as current_device_index
 from gpunet.backend.gpus import set_device as set_device_idx
 from gpunet.backend.gpus import set_device as set_device_index
 from gpunet.backend.streams import current_stream, set_stream
-from gpunet.launch.synchronize import synchronize
 
 
 def get_device_module(device: object = None) -> _ModuleType:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from gpunet.backend import devices
 from gpunet.backend.devices import Device, cuda_status, cupy, current_gpu, set_current_gpu
 from gpunet.errors import DeviceError
 
 __all__ = [
     "can_device_access_peer", "current_accelerator", "current_device", "device", "device_count", "device_of", "get_arch_list",
     "get_device_capability", "get_device_name", "get_device_properties", "get_gencode_flags", "has_half", "has_magma", "init",
-    "is_available", "is_bf16_supported", "is_initialized", "is_tf32_supported", "set_device",
+    "is_available", "is_bf16_supported", "is_initialized", "is_tf32_supported", "set_device", "synchronize",
 ]  # fmt: skip
 
 
@@ -73,6 +74,18 @@ def set_device(device: str | Device | int) -> None:
     """
     if not isinstance(device, int) or device >= 0:
         set_current_gpu(gpu_of(device).index)
+
+
+def synchronize(device: str | Device | int | None = None) -> None:
+    """Wait until all launches on a GPU have finished, on all its streams; return immediately where CUDA is not ready.
+
+    Args:
+        device: the current GPU if None.
+    """
+    chosen = Device("auto" if device is None else device)
+    devices.synchronize(chosen)
+    if chosen.type == "cuda":
+        cupy().cuda.Device(chosen.index).synchronize()
 
 
 class device:

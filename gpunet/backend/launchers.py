@@ -30,7 +30,7 @@ class Told(NamedTuple):
 
 def from_environment(names: Sequence[str]) -> int | None:
     """The first of these variables that is a number."""
-    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), None)
+    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdecimal()), None)
 
 
 def mpi_size() -> int:
@@ -65,7 +65,9 @@ def told(world_size: int = -1, rank: int = -1) -> Told | None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         by = "torchrun"
     elif slurm is not None and size in (None, slurm):  # that size also by export_launcher_variables
-        size, found, by = slurm, from_environment(("SLURM_PROCID",)), "Slurm"
+        if found is None or (rank == -1 and size is None):  # RANK without WORLD_SIZE is not of these processes
+            found = from_environment(("SLURM_PROCID",))
+        size, by = slurm, "Slurm"
     return None if size is None or size == 1 else Told(-1 if found is None else found, size, by)
 
 
@@ -80,10 +82,14 @@ def meeting_place(init_method: str | None) -> tuple[str, int]:
         ArgumentError: nobody tells, or ``init_method`` is of another kind.
     """
     if init_method is not None and not init_method.startswith("env:"):
-        place = urlsplit(init_method)
-        if place.scheme != "tcp" or place.hostname is None or place.port is None:
+        try:
+            place = urlsplit(init_method)
+            host, port = place.hostname, place.port
+        except ValueError:  # of the port
+            host = port = None
+        if host is None or not port or place.scheme != "tcp":
             raise ArgumentError(f"init_process_group: init_method={init_method!r}; expected 'env://' or 'tcp://HOST:PORT'")
-        return place.hostname, place.port
+        return host, port
     host, port = os.environ.get("MASTER_ADDR"), from_environment(("MASTER_PORT",))
     job = from_environment(("SLURM_JOB_ID",))
     if job is not None:
@@ -94,10 +100,13 @@ def meeting_place(init_method: str | None) -> tuple[str, int]:
             "init_process_group: processes without MPI find each other where MASTER_ADDR and MASTER_PORT say; set them, or pass "
             "init_method='tcp://HOST:PORT' with world_size= and rank="
         )
-    return host, port + (os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True")
+    port += os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if not 0 < port < 65536:
+        raise ArgumentError(f"init_process_group: processes would find each other at port {port}; set MASTER_PORT, from 1 to 65535")
+    return host, port
 
 
 def _first_machine(machines: str) -> str | None:
-    """The first of Slurm's machines: "node[03-05,9],other" -> "node03"."""
-    found = re.match(r"([^,\[]+)(?:\[(\d+)[^\]]*\]([^,]*))?", machines)
-    return None if found is None else "".join(part or "" for part in found.groups())
+    """The first of Slurm's machines: "rack1-node[03-05,9],other" -> "rack1-node03"."""
+    found = re.match(r"([^,\[]|\[[^\]]*\])+", machines)
+    return None if found is None else re.sub(r"\[(\d+)[^\]]*\]", r"\1", found[0])

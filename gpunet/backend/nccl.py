@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -59,6 +60,9 @@ class Communicator:
         with self._gpu, _named_errors("init_process_group"):
             self._side = cupy().cuda.Stream(non_blocking=True)
             self._communicator: Any = nccl().NcclCommunicator(size, unique_id, rank)
+        # CuPy destroys it with its last reference, at exit after other processes have gone: NCCL may wait for them for ever.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._communicator))
+        self._is_captured = False
         self._posted: tuple[list[tuple[Array, int]], list[tuple[Array, int]]] = [], []
 
     @staticmethod
@@ -71,7 +75,13 @@ class Communicator:
     def _call(self, function: str, *arguments: Any) -> None:
         self.flush()
         with self._gpu, _named_errors(function):
-            getattr(self._communicator, _METHODS[function])(*arguments, cupy().cuda.get_current_stream().ptr)
+            getattr(self._communicator, _METHODS[function])(*arguments, self._stream())
+
+    def _stream(self) -> int:
+        """Return the address of the current stream; note whether a graph captures it."""
+        stream = cupy().cuda.get_current_stream()
+        self._is_captured = self._is_captured or stream.is_capturing()
+        return int(stream.ptr)
 
     def all_reduce(self, x: Array, op: str) -> None:
         self._call("all_reduce", x.data.ptr, x.data.ptr, *_numbers(x), _code(x, op))
@@ -109,7 +119,7 @@ class Communicator:
         """
         self.flush()
         with self._gpu, _named_errors(function):
-            stream = cupy().cuda.get_current_stream().ptr
+            stream = self._stream()
             nccl().groupStart()
             try:
                 for x, rank in sent:
@@ -153,7 +163,7 @@ class Communicator:
     def record(self) -> Reached:
         """Return a request that is complete when the current stream has done what it has now."""
         with self._gpu:
-            return Reached(cupy().cuda.get_current_stream().record(cupy().cuda.Event(disable_timing=True)))
+            return Reached(cupy().cuda.get_current_stream().record(cupy().cuda.Event(disable_timing=True)), self.check)
 
     def check(self) -> None:
         """Raise a ProcessError if a collective has failed since it began, as when another process has gone."""
@@ -161,18 +171,29 @@ class Communicator:
             self._communicator.check_async_error()
 
     def destroy(self) -> None:
-        """Release the communicator, which no captured step may use any longer."""
-        self._communicator.destroy()
+        """Release the communicator; once a graph has captured it, only the end of the process does.
+
+        ncclCommDestroy waits until all graphs that contain its collectives are gone.
+        """
+        if not self._is_captured:
+            self._communicator.destroy()
 
 
 class Reached:
-    """A request, as mpi4py has them: whether a GPU has come to an event."""
+    """A request, as mpi4py has them: whether a GPU has come to an event.
 
-    def __init__(self, event: Any) -> None:
-        self._event = event
+    Args:
+        check: raises an error of a collective, after which the GPU may never come there.
+    """
+
+    def __init__(self, event: Any, check: Callable[[], None]) -> None:
+        self._event, self._check = event, check
 
     def Test(self) -> bool:
-        return bool(self._event.done)
+        if self._event.done:
+            return True
+        self._check()
+        return False
 
 
 #: CuPy's names.

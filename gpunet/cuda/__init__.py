@@ -9,7 +9,6 @@ from gpunet.backend.gpus import *
 from gpunet.backend.gpus import is_available
 from gpunet.backend.streams import *
 from gpunet.errors import OutOfMemoryError as OutOfMemoryError
-from gpunet.launch.synchronize import *
 from gpunet.ops.random_gpu import *
 
 _SUBMODULES = ("amp", "memory", "random", "streams")  # imported when they are first used

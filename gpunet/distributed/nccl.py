@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from gpunet.backend import devices
@@ -29,15 +31,18 @@ class Link:
     def __init__(self, rank: int, gather: Callable[[Any], list[Any]], wait: Callable[[Any], None], is_required: bool) -> None:
         self._rank, self._gather, self._wait, self._is_required = rank, gather, wait, is_required
         self._communicator: Communicator | None = None
-        self._is_impossible = False
+        self._is_impossible = self._is_destroyed = False
 
     def communicator(self, device: Device) -> Communicator | None:
         """Return the communicator of a GPU; None if NCCL cannot be used, in all processes.
 
         Raises:
-            ProcessError, MissingDependencyError: NCCL is required, and cannot be used; in all processes.
+            ProcessError: the group is destroyed; or NCCL is required, and cannot be used, in all processes.
+            MissingDependencyError: NCCL is required, and not installed, in all processes.
             DeviceError: the communicator is one of another GPU.
         """
+        if self._is_destroyed:
+            raise ProcessError("a collective of a process group that destroy_process_group() has destroyed")
         if self._communicator is None and not self._is_impossible:
             self._communicator = self._connect(device)
         found = self._communicator
@@ -56,10 +61,10 @@ class Link:
             place = f"GPU {library.name_of(device)} of {platform.node()}"
         except MissingDependencyError as error:
             problem = str(error)
-        found = self._gather([problem, identifier, place])
-        problems = {rank: problem for rank, (problem, _, _) in enumerate(found) if problem}
-        places = [place for _, _, place in found]
-        shared = [rank for rank, place in enumerate(places) if places.count(place) > 1]
+        found = self._gather([problem, identifier, place, _boot_id()])
+        problems = {rank: problem for rank, (problem, *_) in enumerate(found) if problem}
+        places, gpus = [place for _, _, place, _ in found], [tuple(gpu) for _, _, *gpu in found]
+        shared = [rank for rank, gpu in enumerate(gpus) if gpus.count(gpu) > 1]
         if not problems and not shared:
             communicator = Communicator(device, len(found), bytes.fromhex(found[0][1]), self._rank)
             _connected.append(self)
@@ -97,13 +102,27 @@ class Link:
 
     def destroy(self) -> None:
         """Release the communicator."""
+        self._is_destroyed = True
         if self._communicator is not None:
             _connected.remove(self)
             self._communicator.destroy()
             self._communicator = None
 
 
+def _boot_id() -> str:
+    """Text that differs between machines of one name, as containers on several machines may have; empty if there is none."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    return ""
+
+
 _connected: list[Link] = []
+
+
+def destroy_all() -> None:
+    """Release the communicators of all groups."""
+    for link in [*_connected]:
+        link.destroy()
 
 
 @devices.at_wait

@@ -22,7 +22,7 @@ from gpunet.backend import devices, launchers, long_work
 from gpunet.backend.devices import Device
 from gpunet.backend.nccl import Communicator
 from gpunet.distributed.communicators import Alone, OverNccl
-from gpunet.distributed.nccl import Link
+from gpunet.distributed.nccl import Link, destroy_all
 from gpunet.distributed.store import Store
 from gpunet.distributed.waiting import Limits, Watch, limits_of, wait_for
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, MissingDependencyError, ProcessError
@@ -220,6 +220,18 @@ def init_process_group(
         _World.excepthook, sys.excepthook = sys.excepthook, _print_and_stop
 
 
+def _forget_watch() -> None:
+    """In a child that was forked, such as a worker of a DataLoader: the connections for notices are those of its parent."""
+    if _World.watch is not None:
+        long_work.listeners.remove(_World.watch.announce)
+        sys.excepthook, _World.excepthook = _World.excepthook, None
+        _World.watch = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_watch)
+
+
 def _chosen(backend: Any) -> str:
     """ "nccl", "mpi" or "auto" for what a script has passed, which may be PyTorch's "cpu:gloo,cuda:nccl"."""
     parts = [part.split(":")[-1] for part in backend.lower().split(",")] if isinstance(backend, str) else [backend or "auto"]
@@ -251,6 +263,8 @@ def _mpi_world(backend: str, is_required: bool, told: launchers.Told | None) -> 
         count = launchers.mpi_size()
         if count == 1 and (told is not None or not is_required):
             return ProcessGroup.alone()
+        if told is not None and backend != "mpi" and devices.cuda_status().ready:
+            return ProcessGroup.alone()  # srun also sets variables of MPI, and NCCL joins the processes
         raise MissingDependencyError(
             f"init_process_group: {count} process{'es were' * (count > 1) or ' was'} started, and mpi4py with an MPI library is "
             "needed: pip install 'gpunet[mpi]'"
@@ -314,15 +328,18 @@ def stop_others() -> None:
 
 
 def destroy_process_group(group: ProcessGroup | None = None) -> None:
-    """Leave the group of all processes, or another one."""
+    """Leave another group, or that of all processes and with it all others."""
     found = member("destroy_process_group", group)
-    if found is _World.group:
+    is_world = found is _World.group
+    if is_world:
         if _World.excepthook is not None:
             sys.excepthook, _World.excepthook = _World.excepthook, None
         _World.group = globals()["group"].WORLD = None
     if found.size() > 1:
         _wait_for_all(found, "destroy_process_group")
-        if found.link is not None:
+        if is_world:
+            destroy_all()
+        elif found.link is not None:
             found.link.destroy()
         found.communicator.Free()
     if _World.group is None and _World.watch is not None:

@@ -1,6 +1,7 @@
 """Where processes that MPI has not started find each other: the first one listens, and passes short texts on.
 
 It is for the start and for notices of processes that wait; tensors and objects travel over NCCL.  A message is a line of JSON.
+Whatever connects is no reason to trust it: a request that is none of ours ends its connection.
 """
 
 from __future__ import annotations
@@ -13,28 +14,42 @@ import socketserver
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
 
 from gpunet.errors import ProcessError
 
 _RETRY_EVERY = 0.1  # seconds between attempts to connect, while the first process may not listen yet
-_GRACE = 5.0  # seconds beyond the time limit of an answer
+_GRACE = 5.0  # seconds beyond the time limit of an answer, and until the first process has closed its port
+_MAX_LINE = 64 << 10  # bytes of a request
+_MAX_NOTICES = 10_000  # that wait for a process, of which the last ones count
+_MAX_TEXT = 200  # characters of a notice
 
 
 class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = allow_reuse_address = True
     request_queue_size = 128  # all processes connect at once
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, size: int) -> None:
         is_local = host in ("localhost", "127.0.0.1", "::1")
         info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         self.address_family = info[0]
         super().__init__((str(info[4][0]) if is_local else "", port), _Requests)
+        self.size = size
         self.changed = threading.Condition()
         self.gathered: dict[str, dict[int, Any]] = defaultdict(dict)
-        self.letters: dict[int, list[Any]] = defaultdict(list)
+        self.letters: dict[int, deque[Any]] = defaultdict(lambda: deque(maxlen=_MAX_NOTICES))
+        self.is_closed = threading.Event()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a request that is none of ours."""
+
+    def close(self) -> None:
+        """Stop listening, and only then end the connections, whose ends the others wait for."""
+        self.shutdown()
+        self.server_close()
+        self.is_closed.set()
 
 
 class _Requests(socketserver.StreamRequestHandler):
@@ -43,28 +58,45 @@ class _Requests(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # the process has gone, or is none of ours
-            for line in self.rfile:
-                request = json.loads(line)
-                answer = getattr(self, f"_{request['do']}")(request)
-                self.wfile.write(json.dumps(answer).encode() + b"\n")
+        answers = {"gather": self._gather, "exchange": self._exchange}
+        while len(line := self.rfile.readline(_MAX_LINE + 1)) <= _MAX_LINE and line:
+            request = json.loads(line)
+            answer = answers[request["do"]](request)
+            self.wfile.write(json.dumps(answer).encode() + b"\n")
+        if not line:
+            self.server.is_closed.wait(_GRACE)
+
+    def _rank(self, value: Any) -> int:
+        if type(value) is not int or not 0 <= value < self.server.size:
+            raise ValueError("no rank")
+        return value
 
     def _gather(self, request: dict[str, Any]) -> Any:
-        """Wait until all have sent a value; return those that have, by rank."""
+        """Wait until all have sent a value; return those that have, by rank, or None if the rank has sent one before."""
+        rank, value, limit = self._rank(request["rank"]), request["value"], float(request["limit"])
         with self.server.changed:
-            values = self.server.gathered[request["key"]]
-            values[request["rank"]] = request["value"]
+            values = self.server.gathered[str(request["key"])]
+            if rank in values:
+                return None
+            values[rank] = value
             self.server.changed.notify_all()
-            self.server.changed.wait_for(lambda: len(values) == request["size"], request["limit"])
+            self.server.changed.wait_for(lambda: len(values) == request["size"], limit)
             return {str(rank): value for rank, value in values.items()}
 
-    def _send(self, request: dict[str, Any]) -> Any:
+    def _exchange(self, request: dict[str, Any]) -> Any:
+        """Keep notices for others; return those for this process."""
+        rank = self._rank(request["rank"])
+        letters = [(self._rank(to), [rank, _text(function), _text(activity)]) for to, (_, function, activity) in request["letters"]]
         with self.server.changed:
-            self.server.letters[request["to"]].append(request["value"])
+            for to, letter in letters:
+                self.server.letters[to].append(letter)
+            return [*self.server.letters.pop(rank, [])]
 
-    def _receive(self, request: dict[str, Any]) -> Any:
-        with self.server.changed:
-            return self.server.letters.pop(request["rank"], [])
+
+def _text(value: Any) -> str | None:
+    if value is not None and not (isinstance(value, str) and value.isprintable()):
+        raise ValueError("no text")
+    return value if value is None else value[:_MAX_TEXT]
 
 
 class Store:
@@ -84,24 +116,29 @@ class Store:
         self._server: _Server | None = None
         if rank == 0:
             try:
-                self._server = _Server(host, port)
+                self._server = _Server(host, port, size)
             except OSError as error:
                 raise ProcessError(
                     f"init_process_group: rank 0 cannot listen at {self._place} ({error.strerror or error}); set MASTER_PORT to a "
                     "free port, and MASTER_ADDR to this machine, alike in all processes"
                 ) from error
-            threading.Thread(target=self._server.serve_forever, daemon=True, name="gpunet-store").start()
+            threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True, name="gpunet-store").start()
         self._socket = self._connect(host, port)
         self._socket.settimeout(limit + _GRACE)
         self._file = self._socket.makefile("rwb")
         self._lock = threading.Lock()
         self._letters: list[Any] = []
+        self._outgoing: list[tuple[int, Any]] = []
 
     def _connect(self, host: str, port: int) -> socket.socket:
         end = time.monotonic() + self._limit
         while True:
             try:
-                return socket.create_connection((host, port), timeout=max(1.0, end - time.monotonic()))
+                found = socket.create_connection((host, port), timeout=max(1.0, end - time.monotonic()))
+                if found.getsockname() != found.getpeername():
+                    return found
+                found.close()  # where nobody listens yet, a port of this machine may connect to itself
+                raise ConnectionRefusedError("nobody listens")
             except OSError as error:
                 if time.monotonic() > end:
                     raise ProcessError(
@@ -125,6 +162,10 @@ class Store:
                 line = self._file.readline()
             except (OSError, ValueError) as error:  # ValueError: the connection was closed here
                 cause = error
+            if not line:
+                self._socket.close()  # else a late answer would be taken for that to another request
+                with contextlib.suppress(OSError):
+                    self._file.close()
         if not line:
             why = "it has closed the connection" if cause is None else cause
             raise ProcessError(f"rank 0, which listens at {self._place}, does not answer ({why}); it may have failed") from cause
@@ -137,6 +178,11 @@ class Store:
             ProcessError: some do not within the time limit; the message has their ranks.
         """
         found = self._ask(do="gather", key=key, rank=self.rank, size=len(ranks), value=value, limit=self._limit)
+        if found is None:
+            raise ProcessError(
+                f"init_process_group: another process has rank {self.rank}, too; set RANK, or pass rank=, from 0 to "
+                f"{self.size - 1}, a different one in each of the {self.size} processes"
+            )
         missing = [rank for rank in ranks if str(rank) not in found]
         if missing:
             raise ProcessError(
@@ -151,8 +197,7 @@ class Store:
             self._file.close()
         self._socket.close()
         if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+            self._server.close()
 
     # -- as the communicator of a Watch
     def Get_rank(self) -> int:
@@ -162,19 +207,20 @@ class Store:
         return self.size
 
     def isend(self, value: tuple[Any, ...], other: int) -> Store:
-        with contextlib.suppress(ProcessError):  # the first process has gone: nobody can be told
-            self._ask(do="send", to=other, value=value)
+        """Send a notice with the next :meth:`iprobe`."""
+        self._outgoing.append((other, value))
         return self
 
     def Test(self) -> bool:
-        """Whether what was sent has arrived."""
+        """Whether what was sent needs no more attention."""
         return True
 
     def iprobe(self) -> bool:
-        """Whether something was sent to this process."""
-        if not self._letters:
-            with contextlib.suppress(ProcessError):
-                self._letters = self._ask(do="receive", rank=self.rank)
+        """Send what :meth:`isend` was given; return whether something was sent to this process."""
+        letters, self._outgoing = self._outgoing, []
+        if letters or not self._letters:
+            with contextlib.suppress(ProcessError):  # the first process has gone: nobody can be told
+                self._letters += self._ask(do="exchange", rank=self.rank, letters=letters)
         return bool(self._letters)
 
     def recv(self) -> Any:
@@ -186,4 +232,10 @@ class Store:
         os._exit(status)
 
     def Free(self) -> None:
+        """End the connection of a process whose others do so, too; later the port can be used anew."""
+        if self._server is None:
+            with contextlib.suppress(OSError, ValueError):
+                self._socket.shutdown(socket.SHUT_WR)
+                self._socket.settimeout(_GRACE)
+                self._file.read()  # ends when the first process listens no longer
         self.close()

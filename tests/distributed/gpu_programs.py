@@ -16,6 +16,7 @@ import pytest
 import gpunet
 from gpunet import distributed, nn
 from gpunet.backend.nccl import Communicator
+from gpunet.distributed import nccl
 from gpunet.nn.parallel import DistributedDataParallel
 from gpunet.train.reduction import Sums, Tree
 from tests import driver
@@ -232,4 +233,5 @@ if __name__ == "__main__":
     distributed.init_process_group(sys.argv[2] if len(sys.argv) > 2 else "nccl")
     globals()[sys.argv[1]]()
     distributed.destroy_process_group()
+    assert not nccl._connected  # also of the other groups
     print("passed", flush=True)

@@ -16,6 +16,7 @@ import pytest
 import gpunet
 from gpunet import distributed
 from gpunet.backend import devices, launchers
+from gpunet.backend.nccl import Reached
 from gpunet.distributed import nccl, process_group
 from gpunet.distributed.nccl import Link
 from gpunet.errors import ArgumentError, MissingDependencyError, ProcessError
@@ -152,6 +153,41 @@ def test_a_process_alone_on_a_gpu_is_captured_with_its_collectives() -> None:
     """)
 
 
+def test_errors_of_collectives_are_raised_while_the_gpu_does_not_come_to_the_event() -> None:
+    """A kernel of NCCL whose peer has gone never ends."""
+
+    class Event:
+        done = False
+
+    def check() -> None:
+        raise ProcessError("remote process exited")
+
+    with pytest.raises(ProcessError, match="remote process exited"):
+        Reached(Event(), check).Test()
+
+
+@needs_driver
+def test_a_communicator_that_a_graph_has_captured_is_not_destroyed() -> None:
+    """ncclCommDestroy waits until all graphs with its collectives are gone."""
+    processes.run("""
+    import gpunet
+    from gpunet.backend import devices, nccl
+    libnccl = ctypes.CDLL("libnccl.so.2")
+    for is_captured in (False, True):
+        communicator = nccl.Communicator(gpunet.device("cuda"), 1, nccl.make_unique_id(), 0)
+        x = cupy.ones(3, "float32")
+        communicator.all_reduce(x, "SUM")
+        if is_captured:
+            graph = devices.record_cuda_graph(lambda: communicator.all_reduce(x, "SUM"), gpunet.device("cuda"))
+            graph()
+        cupy.cuda.Device().synchronize()
+        before = libnccl.standin_nccl_num_destroyed()
+        communicator.destroy()
+        del communicator
+        assert libnccl.standin_nccl_num_destroyed() - before == (not is_captured)
+    """)
+
+
 # ---- the agreement of processes ------------------------------------------------------------------------------------------
 
 
@@ -170,6 +206,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nccl, "Communicator", Done)
     monkeypatch.setattr(nccl, "_connected", [])
     monkeypatch.setattr(nccl.platform, "node", lambda: "here")
+    monkeypatch.setattr(nccl, "_boot_id", lambda: "1")
 
 
 def link(others: list[list[str]], is_required: bool = True) -> Link:
@@ -180,12 +217,20 @@ CPU = gpunet.device("cpu")  # the link asks it for nothing
 
 
 def test_processes_with_gpus_of_their_own_connect(library: None) -> None:
-    found: Any = link([["", "", "GPU of cuda:1 of here"]]).communicator(CPU)
+    found: Any = link([["", "", "GPU of cuda:1 of here", "1"]]).communicator(CPU)
     assert found.arguments == (2, b"\x01\x02", 0)
+    assert link([["", "", "GPU of cpu of here", "2"]]).communicator(CPU)  # another machine of the same name
+
+
+def test_a_group_that_was_destroyed_does_not_connect_anew(library: None) -> None:
+    found = link([["", "", "GPU of cuda:1 of here", "1"]])
+    found.destroy()
+    with pytest.raises(ProcessError, match="a collective of a process group that destroy_process_group"):
+        found.communicator(CPU)
 
 
 def test_a_shared_gpu_is_an_error_or_none(library: None, caplog: pytest.LogCaptureFixture) -> None:
-    others = [["", "", "GPU of cuda:1 of here"], ["", "", "GPU of cpu of here"]]
+    others = [["", "", "GPU of cuda:1 of here", "1"], ["", "", "GPU of cpu of here", "1"]]
     with pytest.raises(ProcessError, match="NCCL cannot be used: ranks 0, 2 share GPU of cpu of here; start a process for each"):
         link(others).communicator(CPU)
     assert link(others, is_required=False).communicator(CPU) is None
@@ -194,7 +239,7 @@ def test_a_shared_gpu_is_an_error_or_none(library: None, caplog: pytest.LogCaptu
 
 def test_a_process_without_nccl_is_an_error_in_all(library: None) -> None:
     with pytest.raises(MissingDependencyError, match=r"NCCL cannot be used: pip install it \(rank 1\)"):
-        link([["pip install it", "", ""]]).communicator(CPU)
+        link([["pip install it", "", "", "1"]]).communicator(CPU)
 
 
 # ---- processes that mpiexec did not start ---------------------------------------------------------------------------------
@@ -246,8 +291,14 @@ def test_meeting_places(environment: pytest.MonkeyPatch) -> None:
     assert launchers.meeting_place("tcp://node:1234") == ("node", 1234)
     with pytest.raises(ArgumentError, match=r"init_method='file:///x'; expected 'env://' or 'tcp://HOST:PORT'"):
         launchers.meeting_place("file:///x")
+    for method in ("tcp://node:99999", "tcp://node:0", "tcp://node", "tcp://[::1:2"):
+        with pytest.raises(ArgumentError, match=r"expected 'env://' or 'tcp://HOST:PORT'"):
+            launchers.meeting_place(method)
     environment.setenv("SLURM_JOB_ID", "123456")
-    for machines, first in (("node[03-05,9],other", "node03"), ("a7,b", "a7"), ("gpu-[1,3]-x,b", "gpu-1-x"), ("alone", "alone")):
+    for machines, first in (
+        ("node[03-05,9],other", "node03"), ("a7,b", "a7"), ("gpu-[1,3]-x,b", "gpu-1-x"), ("alone", "alone"),
+        ("r[1-2]n[07-9]-x,b", "r1n07-x"),
+    ):  # fmt: skip
         environment.setenv("SLURM_STEP_NODELIST", machines)
         assert launchers.meeting_place("env://") == (first, 18456)
     environment.setenv("MASTER_ADDR", "host")
@@ -255,6 +306,9 @@ def test_meeting_places(environment: pytest.MonkeyPatch) -> None:
     assert launchers.meeting_place(None) == ("host", 29500)
     environment.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
     assert launchers.meeting_place(None) == ("host", 29501)
+    environment.setenv("MASTER_PORT", "65535")
+    with pytest.raises(ArgumentError, match="at port 65536; set MASTER_PORT, from 1 to 65535"):
+        launchers.meeting_place(None)
 
 
 def test_what_launchers_tell(environment: pytest.MonkeyPatch) -> None:
@@ -262,12 +316,54 @@ def test_what_launchers_tell(environment: pytest.MonkeyPatch) -> None:
     assert launchers.told(3, 2) == (2, 3, "world_size")
     environment.setenv("SLURM_STEP_NUM_TASKS", "4")
     environment.setenv("SLURM_PROCID", "3")
+    assert launchers.told() == (3, 4, "Slurm") and launchers.told(4, 1) == (1, 4, "Slurm")
+    environment.setenv("RANK", "2")  # alone it may be of another launcher
     assert launchers.told() == (3, 4, "Slurm")
+    environment.setenv("WORLD_SIZE", "4")
+    assert launchers.told() == (2, 4, "Slurm")
+    assert launchers.told(1, 0) is None
     environment.setenv("WORLD_SIZE", "2")
     environment.setenv("RANK", "1")
     assert launchers.told() == (1, 2, "WORLD_SIZE")
     environment.setenv("SLURM_LOCALID", "5")
     assert launchers.local_rank() == 5
+
+
+def test_numbers_of_launchers_have_decimal_digits(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("LOCAL_RANK", "\u00b2")
+    assert launchers.local_rank() is None
+
+
+def test_srun_with_variables_of_mpi_needs_no_mpi(environment: pytest.MonkeyPatch) -> None:
+    for name, value in (("PMI_SIZE", "2"), ("PMI_RANK", "1"), ("SLURM_STEP_NUM_TASKS", "2"), ("SLURM_PROCID", "1")):
+        environment.setenv(name, value)
+    environment.setitem(sys.modules, "mpi4py", None)
+    told = launchers.told()
+    with pytest.raises(MissingDependencyError, match="2 processes were started, and mpi4py with an MPI library is needed"):
+        process_group._mpi_world("auto", False, told)  # there is no GPU
+    status = devices.CudaStatus("ready", "", "")
+    environment.setattr(process_group.devices, "cuda_status", lambda: status)
+    assert process_group._mpi_world("auto", False, told).size() == 1
+    with pytest.raises(MissingDependencyError):
+        process_group._mpi_world("mpi", True, told)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_sends_no_notices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of a DataLoader, whose parent has the connection."""
+
+    class Watch:
+        def announce(self, activity: str | None) -> None:
+            """Do nothing."""
+
+    watch = Watch()
+    monkeypatch.setattr(process_group._World, "watch", watch)
+    monkeypatch.setattr(process_group._World, "excepthook", sys.excepthook)
+    monkeypatch.setattr(process_group.long_work, "listeners", [watch.announce])
+    child = os.fork()
+    if child == 0:
+        os._exit(bool(process_group._World.watch or process_group.long_work.listeners))
+    assert os.waitpid(child, 0)[1] == 0 and process_group._World.watch is watch
 
 
 def test_the_gpu_of_a_process_is_that_of_its_rank(environment: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gpunet.distributed import store as store_module
 from gpunet.distributed import waiting
 from gpunet.distributed.store import Store
 from gpunet.distributed.waiting import Limits, Watch
@@ -97,3 +99,78 @@ def test_the_silent_process_is_named_over_the_store(
     with pytest.raises(SystemExit):
         wait()
     assert "has waited 31 s in a collective on a GPU for rank 2, which does not answer; all are" in capsys.readouterr().err
+
+
+def test_two_processes_with_one_rank_are_named(stores: list[Store]) -> None:
+    stores[2].rank = 1
+    for store in stores[:2]:
+        store._limit = 0.05
+    with pytest.raises(ProcessError, match=r"rank 0 has waited 0 s for rank 1, 2"):
+        stores[0].gather("all", range(SIZE), None)
+    with pytest.raises(ProcessError, match=r"rank 1 has waited 0 s for rank 2"):
+        stores[1].gather("all", range(SIZE), None)
+    with pytest.raises(ProcessError, match=r"another process has rank 1, too; set RANK, or pass rank=, from 0 to 2, a different"):
+        stores[2].gather("all", range(SIZE), None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET / HTTP/1.1\r\n", b"\xff\xfe\n", b"7\n", b"{}\n", b'{"do": "_class__"}\n',
+        b'{"do": ["gather"]}\n', b"[" * 60_000 + b"\n",
+        b'{"do": "gather", "key": "all", "rank": 7, "size": 3, "value": 0, "limit": 1}\n',
+        b'{"do": "gather", "key": "all", "rank": 2, "size": 3, "value": 0, "limit": "x"}\n',
+        b'{"do": "exchange", "rank": 0, "letters": [[1, "ab"]]}\n',
+        b'{"do": "exchange", "rank": 0, "letters": [[1, [0, "\\u001b[2J", null]]]}\n',
+        b'{"do": "exchange", "rank": -1, "letters": []}\n', b"x" * (1 << 20),
+    ],
+)  # fmt: skip
+def test_requests_of_strangers_end_their_connection(
+    stores: list[Store], line: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_connection(("127.0.0.1", int(stores[0]._place.split(":")[1]))) as stranger, suppress(OSError):
+        stranger.settimeout(10.0)
+        stranger.sendall(line)
+        assert stranger.recv(100) == b""
+    assert not stores[1].iprobe()
+    assert in_threads([partial(store.gather, "all", range(SIZE), 0) for store in stores]) == [[0] * SIZE] * SIZE
+    assert capfd.readouterr().err == ""
+
+
+def test_a_wait_costs_one_request_for_all_notices(stores: list[Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    ask = Store._ask
+    monkeypatch.setattr(Store, "_ask", lambda self, **request: calls.append(request) or ask(self, **request))
+    Watch(stores[1], Limits(25.0, 30.0, 30.0)).tell("all_reduce", 1.0)
+    assert len(calls) == 1
+    assert stores[0].iprobe() and stores[0].recv() == [1, "all_reduce", None] and not stores[0].iprobe()
+
+
+def test_a_port_is_used_anew() -> None:
+    """The first process may be the last one to leave: the others must not meet at its old port."""
+    port = free_port()
+
+    def run(rank: int) -> list[Any]:
+        store = Store("127.0.0.1", port, rank, 2, 10.0)
+        first = store.gather("all", range(2), [1, rank])
+        if rank == 0:
+            time.sleep(0.3)
+        store.Free()
+        store = Store("127.0.0.1", port, rank, 2, 10.0)
+        second = store.gather("all", range(2), [2, rank])
+        store.Free()
+        return [first, second]
+
+    assert in_threads([partial(run, 0), partial(run, 1)]) == [[[[1, 0], [1, 1]], [[2, 0], [2, 1]]]] * 2
+
+
+def test_a_port_that_connects_to_itself_is_not_the_first_process() -> None:
+    with socket.socket() as own:
+        own.bind(("127.0.0.1", 0))
+        own.connect(own.getsockname())
+        calls = [own]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store_module.socket, "create_connection", lambda *a, **k: calls.pop())
+            with pytest.raises((ProcessError, IndexError)):
+                Store("127.0.0.1", free_port(), 1, 2, 0.0)
+        assert own.fileno() == -1

@@ -156,3 +156,26 @@ def test_each_host_thread_has_a_default_stream_of_its_own(waits: bool) -> None:
             Stream.ptds.wait_event(events[0])
         assert ((x.get() == 3).all()) == waits
     """.replace("\n    ", "\n"), "--lazy")  # fmt: skip
+
+
+def test_synchronize_waits_for_the_current_gpu_and_all_its_streams() -> None:
+    run("""
+    import gpunet
+    from gpunet import cuda
+    cuda.set_device(1)
+    for wait in (cuda.synchronize, gpunet.accelerator.synchronize):
+        x = gpunet.ones(1 << 16, device="cuda")
+        with cuda.stream(cuda.Stream()):
+            y = x * 2
+        z = x * 3
+        before = driver.host_waits()  # those that found work left
+        wait()
+        waits = driver.host_waits()
+        cuda.current_stream().synchronize()
+        assert waits > before and driver.host_waits() == waits and y.device.index == 1
+        with cuda.stream(cuda.Stream()):
+            y = x * 2
+        before = driver.host_waits()
+        wait()
+        assert driver.host_waits() > before
+    """, "--devices", "2", "--lazy")

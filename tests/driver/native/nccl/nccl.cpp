@@ -47,7 +47,7 @@ struct Pending {
   char* to;
 };
 
-std::atomic<uint64_t> num_run = 0;
+std::atomic<uint64_t> num_run = 0, num_destroyed = 0;
 
 // ---- numbers ----------------------------------------------------------------------------------------------------------
 
@@ -293,6 +293,7 @@ API ncclCommInitRankConfig(Handle** made, int size, UniqueId id, int rank, void*
   return kSuccess;
 }
 API ncclCommDestroy(Handle* communicator) {
+  num_destroyed++;
   delete communicator;  // captured graphs keep what they use
   return kSuccess;
 }
@@ -352,3 +353,5 @@ API ncclRecv(void* to, size_t count, int type, int peer, Handle* c, CUstream str
 
 // The number of collectives, and of groups of sends and receives, that this process has run.
 extern "C" __attribute__((visibility("default"))) uint64_t standin_nccl_num_run() { return num_run; }
+// The number of communicators that this process has destroyed.
+extern "C" __attribute__((visibility("default"))) uint64_t standin_nccl_num_destroyed() { return num_destroyed; }
