@@ -1659,12 +1659,6 @@ DIFFERENCES = (
         "g, = torch.autograd.grad(r, y, torch.zeros((0,)), create_graph=True); g.backward(torch.zeros((0,)))",
     ),
     Difference(
-        "*.cosine_similarity", all_of(mixes_dtypes, equal_in_float32),
-        "The norm of a tensor of float32 beside one of float64 is computed in float64; PyTorch's in float32.",
-        "F.cosine_similarity",
-        "r = torch.nn.functional.cosine_similarity(torch.ones(1, 2, dtype=torch.float64), torch.tensor([[0.1, 0.2]]))",
-    ),
-    Difference(
         "Tensor.dim_order", lambda verdict: verdict.detail == "value" and "expand(" in verdict.text,
         "A dimension of stride 0 comes last; PyTorch leaves it where it is.",
         "Tensor.dim_order", "r = torch.ones(1, 2).expand(3, 2).dim_order()",
