@@ -68,7 +68,7 @@ class _Requests(socketserver.StreamRequestHandler):
 
     def _rank(self, value: Any) -> int:
         if type(value) is not int or not 0 <= value < self.server.size:
-            raise ValueError("no rank")
+            raise ProcessError("the request has no rank of a process")
         return value
 
     def _gather(self, request: dict[str, Any]) -> Any:
@@ -95,7 +95,7 @@ class _Requests(socketserver.StreamRequestHandler):
 
 def _text(value: Any) -> str | None:
     if value is not None and not (isinstance(value, str) and value.isprintable()):
-        raise ValueError("no text")
+        raise ProcessError("the request has a notice that is no text")
     return value if value is None else value[:_MAX_TEXT]
 
 
@@ -138,14 +138,15 @@ class Store:
                 if found.getsockname() != found.getpeername():
                     return found
                 found.close()  # where nobody listens yet, a port of this machine may connect to itself
-                raise ConnectionRefusedError("nobody listens")
+                reason = "nobody listens"
             except OSError as error:
-                if time.monotonic() > end:
-                    raise ProcessError(
-                        f"init_process_group: rank {self.rank} found no rank 0 at {self._place} within {self._limit:.0f} s "
-                        f"({error}); MASTER_ADDR must be the machine of rank 0, and MASTER_PORT a port that is open there"
-                    ) from error
-                time.sleep(_RETRY_EVERY)
+                reason = str(error)
+            if time.monotonic() > end:
+                raise ProcessError(
+                    f"init_process_group: rank {self.rank} found no rank 0 at {self._place} within {self._limit:.0f} s "
+                    f"({reason}); MASTER_ADDR must be the machine of rank 0, and MASTER_PORT a port that is open there"
+                )
+            time.sleep(_RETRY_EVERY)
 
     def _ask(self, **request: Any) -> Any:
         """Send a request; return the answer.
