@@ -250,5 +250,5 @@ def _is_same(value: Any, other: Any) -> bool:
         return type(value) is type(other) and bool(value == other)
     if value.array.shape != other.array.shape or value.array.dtype != other.array.dtype:
         return False
-    graph_break_on_read("vmap() with out_dims=None, which compares the results of the samples,")
+    graph_break_on_read("vmap() with out_dims=None")
     return bool(to_host(value.array).tobytes() == to_host(other.array).tobytes())
