@@ -55,6 +55,7 @@ class OverNccl:
     """The communicator of processes that MPI does not know.
 
     Arrays travel as bytes from GPU to GPU, those of all processes to each; sums are computed on the host in the order of the ranks.
+
     Args:
         abort: ends this process with a status.
     """

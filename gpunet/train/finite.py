@@ -36,13 +36,14 @@ def explain_loss(
 
 
 def _search(batches: Iterable[Any], place: Callable[[Any], list[Any]]) -> str:
-    """The first value of the data that is not finite, in words; "" if there is none."""
-    dataset = getattr(batches, "dataset", None)
-    if isinstance(dataset, TensorDataset):
-        return next(_found("", list(dataset.tensors)), "")
+    """The first value of the batches that is not finite, in words, by its place in the data set if that is known; "" if none is."""
     if iter(batches) is batches:
         return ""
-    return next((found for number, batch in enumerate(batches) for found in _found(f" of batch {number}", place(batch))), "")
+    found = next((found for number, batch in enumerate(batches) for found in _found(f" of batch {number}", place(batch))), "")
+    dataset = getattr(batches, "dataset", None)
+    if found and isinstance(dataset, TensorDataset):  # whose rows a sampler shuffles, or leaves out
+        return next(_found("", list(dataset.tensors)), found)
+    return found
 
 
 def _found(place: str, parts: list[Any]) -> Iterator[str]:

@@ -120,17 +120,8 @@ def training_on_the_cpu() -> None:
 
 def losses(model: nn.Module, is_captured: bool, rank: int, size: int, device: str) -> list[float]:
     """The mean losses of all processes of five steps, each with its own rows of the batches."""
-    optimizer = gpunet.optim.Adam(model.parameters(), lr=0.01)
     calls: list[str] = []
-
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    run = gpunet.capture(step) if is_captured else step
+    run = programs.training_step(model, is_captured)
     found, noted = [], Communicator.all_reduce
 
     def note(*arguments: Any) -> None:

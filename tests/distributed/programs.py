@@ -127,8 +127,7 @@ def batches() -> list[tuple[numpy.ndarray, numpy.ndarray]]:
     return [(generator.normal(size=(12, 4)), generator.integers(0, 3, 12)) for _ in range(5)]
 
 
-def trained(model: nn.Module, is_captured: bool, rank: int, size: int) -> list[numpy.ndarray]:
-    """Parameters and buffers after steps with this process's rows of each batch."""
+def training_step(model: nn.Module, is_captured: bool) -> Any:
     optimizer = gpunet.optim.Adam(model.parameters(), lr=0.01)
 
     def step(x: Any, y: Any) -> Any:
@@ -138,7 +137,12 @@ def trained(model: nn.Module, is_captured: bool, rank: int, size: int) -> list[n
         optimizer.step()
         return loss
 
-    run = gpunet.capture(step) if is_captured else step
+    return gpunet.capture(step) if is_captured else step
+
+
+def trained(model: nn.Module, is_captured: bool, rank: int, size: int) -> list[numpy.ndarray]:
+    """Parameters and buffers after steps with this process's rows of each batch."""
+    run = training_step(model, is_captured)
     for x, y in batches():
         run(gpunet.tensor(x[rank::size]), gpunet.tensor(y[rank::size]))
     return [t.detach().numpy() for t in (*model.parameters(), *model.buffers())]

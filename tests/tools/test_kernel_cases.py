@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from gpunet.launch.facts import TAGS
@@ -33,6 +36,17 @@ def test_the_launch_to_time_grows_with_the_width(name: str) -> None:
     before, after = small[0].cost(), large[0].cost()
     has_one_size = small[0].label == large[0].label
     assert (after == before) if has_one_size else (after.bytes > 2 * before.bytes and after.flops >= 2 * before.flops)
+
+
+def test_a_process_without_the_cases_knows_what_a_kernel_does_with_its_outputs() -> None:
+    """diagnose.AnomalyFinder asks for it."""
+    code = (
+        "import sys, gpunet; from gpunet.launch.kernel import KERNELS as k; from gpunet.ops import batch_norm\n"
+        "assert 'gpunet.ops.cases' not in sys.modules\n"
+        "found = k['batch_norm_statistics']\n"
+        "assert found.workspace == {'partials'} and found.tickets == {'tickets'} and 'running_mean' in found.updates"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_facts_are_checked_when_they_are_stated() -> None:

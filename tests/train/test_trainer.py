@@ -630,6 +630,15 @@ def test_a_loss_of_data_that_are_not_finite(kind: str, of_targets: bool) -> None
         gpunet.fit(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.01), data, epochs=2)
 
 
+def test_values_that_are_not_finite_and_not_trained_on_are_not_named() -> None:
+    x = gpunet.rand(8, 3)
+    x[7, 0] = math.nan
+    data = DataLoader(TensorDataset(x, gpunet.rand(8, 1)), 3, sampler=range(6))
+    model = nn.Linear(3, 1)
+    with pytest.raises(GpunetError, match="the network diverged"):
+        gpunet.fit(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=1e300), data, epochs=3)
+
+
 def test_a_history_says_how_training_ended() -> None:
     t = trainer(network())
     assert repr(t.history) == "<History of 0 epochs>"

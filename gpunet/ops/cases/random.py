@@ -103,9 +103,7 @@ def _(torch, out, state, *, rate):
     return lambda: out.exponential_(rate)
 
 
-random_choice.describe(
-    waste={"reads": "each sample searches the sums of its row, one element of a sector at a time"}
-)
+random_choice.describe(waste={"reads": "each sample searches the sums of its row, one element of a sector at a time"})
 
 
 def _choice(weights: Any, samples: int, state: tuple[int, int]) -> list[Any]:
