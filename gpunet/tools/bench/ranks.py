@@ -6,6 +6,7 @@ between the step of DistributedDataParallel and that of the bare module on the s
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -194,6 +195,9 @@ class _Job:
                 process.wait(20.0)
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
 
     def ask(self, kind: str, steps: int) -> dict[str, float]:
         """Let all processes run steps; return the answer of the first one."""
@@ -222,9 +226,9 @@ def measure(count: int, rounds: int, libraries: list[str]) -> dict[str, dict[str
         ArgumentError: the losses of the libraries differ.
         MissingDependencyError: MPI is not installed, or the processes of a library end.
     """
-    jobs = [_Job(library, count) for library in libraries]
     found: dict[str, dict[str, Any]] = {library: {name: [] for name in COLUMNS} for library in libraries}
-    try:
+    with contextlib.ExitStack() as stack:
+        jobs = [stack.enter_context(_Job(library, count)) for library in libraries]
         losses = [job.ask("parallel", _COMPARED)["loss"] for job in jobs]
         if max(losses) - min(losses) > 1e-4:
             raise ArgumentError(f"bench: the losses after {_COMPARED} steps differ: {dict(zip(libraries, losses))}")
@@ -237,9 +241,6 @@ def measure(count: int, rounds: int, libraries: list[str]) -> dict[str, dict[str
                     if kind == "parallel":
                         found[job.library]["waited"].append(answer["waited"] / answer["seconds"])
                         found[job.library]["processor"].append(answer["processor"])
-    finally:
-        for job in jobs:
-            job.__exit__()
     return found
 
 
